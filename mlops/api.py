@@ -1,8 +1,9 @@
 """HTTP to the STAC API, for functions, jobs and the SDK: one place for retries and errors."""
 
+import hashlib
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -13,6 +14,7 @@ Item = dict[str, Any]
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 _RETRIED = frozenset({429, 502, 503, 504})
+_CHUNK = 1 << 20
 
 
 class ApiError(Exception):
@@ -34,6 +36,10 @@ class ConflictError(ApiError):
 
 class UnavailableError(ApiError):
     """The API cannot be reached, or says that it cannot answer now."""
+
+
+class FileChangedError(Exception):
+    """A file is not what it was when its checksum was taken."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +64,13 @@ class Api:
         self.patience = patience
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._http = httpx.Client(base_url=self.url, headers=headers, timeout=timeout)
+        # A presigned URL must not be sent our token.
+        self._bare = httpx.Client(timeout=300)
 
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
+        self._bare.close()
 
     def __enter__(self) -> "Api":
         return self
@@ -161,30 +170,46 @@ class Api:
         response = self.request("GET", path, params={"offset": offset})
         return response.text, int(response.headers["X-Next-Offset"])
 
+    def plan_uploads(self, workspace: str, files: list[dict[str, Any]]) -> dict[str, Any]:
+        """Where these (``sha256``, ``size``) shall lie (``files``: ``key`` and the ``href`` for an
+        asset), and which are missing (``missing``: the ``url`` to PUT each to)."""
+        path = f"/workspaces/{workspace}/uploads"
+        return cast(dict[str, Any], self.request("POST", path, json={"files": files}).json())
+
     def missing_uploads(self, workspace: str, files: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Which of these (``sha256``, ``size``) are missing, and the URL to PUT each to."""
-        path = f"/workspaces/{workspace}/uploads"
-        answer = self.request("POST", path, json={"files": files}).json()
-        return cast(list[dict[str, Any]], answer["missing"])
+        return cast(list[dict[str, Any]], self.plan_uploads(workspace, files)["missing"])
 
-    def upload(self, url: str, path: Path) -> None:
-        """PUT a file to a URL that :meth:`missing_uploads` gave."""
-        # Not the API's client: a presigned URL must not be sent our token.
+    def upload(
+        self,
+        url: str,
+        path: Path,
+        sha256: str | None = None,
+        on_sent: Callable[[int], None] | None = None,
+    ) -> None:
+        """PUT a file to a URL that :meth:`plan_uploads` gave.
+
+        With ``sha256`` the content is checked on its way: raises :class:`FileChangedError`, and
+        nothing is stored, when the file is not what it was. ``on_sent`` is told of every chunk's
+        bytes, and of a negative number when what was sent must be sent again.
+        """
         for attempt in range(4):
-            with path.open("rb") as file:
-                headers = {"Content-Length": str(path.stat().st_size)}
-                try:
-                    response = httpx.put(url, content=file, headers=headers, timeout=300)
-                except httpx.TransportError as error:
-                    if attempt == 3:
-                        raise UnavailableError(
-                            503, f"uploading {path.name} failed: {error}"
-                        ) from error
-                    time.sleep(2.0**attempt)
-                    continue
-            if response.status_code not in _RETRIED:
-                _raise_for_problem(response)
-                return
+            sent = _SentBytes(on_sent)
+            size = path.stat().st_size
+            try:
+                response = self._bare.put(
+                    url,
+                    content=sent.of(_checked_chunks(path, size, sha256)),
+                    headers={"Content-Length": str(size)},
+                )
+            except httpx.TransportError as error:
+                if attempt == 3:
+                    raise UnavailableError(503, f"uploading {path.name} failed: {error}") from error
+            else:
+                if response.status_code not in _RETRIED:
+                    _raise_for_problem(response)
+                    return
+            sent.take_back()
             time.sleep(2.0**attempt)
         raise UnavailableError(503, f"uploading {path.name} failed: the store is not available")
 
@@ -192,7 +217,7 @@ class Api:
         """Save what an ``http(s)`` asset href gives to ``path``."""
         part = path.with_name(f".part-{path.name}")
         own = url.startswith(self.url + "/")
-        client = self._http if own else httpx
+        client = self._http if own else self._bare
         with client.stream("GET", url, follow_redirects=True) as response:
             if response.is_error:
                 response.read()
@@ -206,6 +231,45 @@ class Api:
         path = f"/collections/{collection}/items/{item}"
         headers = {"Content-Type": media_type}
         return cast(Item, self.request("PATCH", path, json=patch, headers=headers).json())
+
+
+class _SentBytes:
+    """Counts the bytes of one try of an upload, so that a failed try can be taken back."""
+
+    def __init__(self, tell: Callable[[int], None] | None) -> None:
+        self._tell = tell
+        self._count = 0
+
+    def of(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        for chunk in chunks:
+            yield chunk
+            self._count += len(chunk)
+            if self._tell:
+                self._tell(len(chunk))
+
+    def take_back(self) -> None:
+        if self._tell and self._count:
+            self._tell(-self._count)
+
+
+def _checked_chunks(path: Path, size: int, sha256: str | None) -> Iterator[bytes]:
+    """A file's bytes; the last chunk is held back until the whole is known to be right.
+
+    A PUT that lacks its last bytes is thrown away by the receiver, so a file that changed since
+    its checksum was taken never lies in the store under that checksum.
+    """
+    digest, held, count = hashlib.sha256(), b"", 0
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+            count += len(chunk)
+            if held:
+                yield held
+            held = chunk
+    if count != size or (sha256 is not None and digest.hexdigest() != sha256):
+        raise FileChangedError(f"{path} changed while it was being uploaded: push again")
+    if held:
+        yield held
 
 
 def _raise_for_problem(response: httpx.Response) -> None:
