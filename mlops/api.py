@@ -54,16 +54,24 @@ class Api:
     """A connection to the STAC API.
 
     Requests that changed nothing for sure (no connection, 429, 502, 503, 504) are sent again with
-    growing, jittered pauses while ``patience`` seconds last.
+    growing, jittered pauses while ``patience`` seconds last. ``auth`` signs each request, for a
+    caller that outlives any one token.
     """
 
     def __init__(
-        self, url: str, token: str | None = None, patience: float = 20.0, timeout: float = 60.0
+        self,
+        url: str,
+        token: str | None = None,
+        patience: float = 20.0,
+        timeout: float = 60.0,
+        auth: httpx.Auth | None = None,
     ) -> None:
         self.url = url.rstrip("/")
         self.patience = patience
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._http = httpx.Client(base_url=self.url, headers=headers, timeout=timeout)
+        self._http = httpx.Client(
+            base_url=self.url, headers=headers, timeout=timeout, auth=auth
+        )
         # A presigned URL must not be sent our token.
         self._bare = httpx.Client(timeout=300)
 
