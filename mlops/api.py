@@ -69,9 +69,7 @@ class Api:
         self.url = url.rstrip("/")
         self.patience = patience
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._http = httpx.Client(
-            base_url=self.url, headers=headers, timeout=timeout, auth=auth
-        )
+        self._http = httpx.Client(base_url=self.url, headers=headers, timeout=timeout, auth=auth)
         # A presigned URL must not be sent our token.
         self._bare = httpx.Client(timeout=300)
 
@@ -221,19 +219,31 @@ class Api:
             time.sleep(2.0**attempt)
         raise UnavailableError(503, f"uploading {path.name} failed: the store is not available")
 
-    def download(self, url: str, path: Path) -> None:
-        """Save what an ``http(s)`` asset href gives to ``path``."""
+    def download(
+        self, url: str, path: Path, on_received: Callable[[int], None] | None = None
+    ) -> None:
+        """Save what an ``http(s)`` asset href gives to ``path``; ``on_received`` is told of every
+        chunk's bytes."""
         part = path.with_name(f".part-{path.name}")
-        own = url.startswith(self.url + "/")
-        client = self._http if own else self._bare
+        try:
+            self._save(url, part, on_received)
+            part.replace(path)
+        except httpx.TransportError as error:
+            raise UnavailableError(503, f"downloading {url} failed: {error}") from error
+        finally:
+            part.unlink(missing_ok=True)
+
+    def _save(self, url: str, path: Path, on_received: Callable[[int], None] | None) -> None:
+        client = self._http if url.startswith(self.url + "/") else self._bare
         with client.stream("GET", url, follow_redirects=True) as response:
             if response.is_error:
                 response.read()
                 _raise_for_problem(response)
-            with part.open("wb") as file:
+            with path.open("wb") as file:
                 for chunk in response.iter_bytes():
                     file.write(chunk)
-        part.replace(path)
+                    if on_received:
+                        on_received(len(chunk))
 
     def _patch(self, collection: str, item: str, patch: Any, media_type: str) -> Item:
         path = f"/collections/{collection}/items/{item}"
