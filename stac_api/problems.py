@@ -1,0 +1,164 @@
+"""Errors as RFC 9457 problem documents."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+import asyncpg
+import orjson
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+from stac_fastapi.types.errors import (
+    ConflictError,
+    DatabaseError,
+    ForeignKeyError,
+    InvalidQueryParameter,
+    NotFoundError,
+)
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+logger = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong in a document; ``pointer`` is a JSON Pointer (RFC 6901)."""
+
+    pointer: str
+    detail: str
+
+
+class Problem(Exception):
+    """A request that is answered with an error."""
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        faults: Sequence[Fault] = (),
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.faults = tuple(faults)
+        self.headers = headers or {}
+
+
+def not_found(what: str) -> Problem:
+    """404 with a sentence."""
+    return Problem(404, f"{what} does not exist.")
+
+
+def invalid(detail: str, *faults: Fault, status: int = 422) -> Problem:
+    """422: the document is well-formed JSON, but not what it should be."""
+    return Problem(status, detail, faults)
+
+
+def pointer(*parts: object) -> str:
+    """The JSON Pointer to a place in a document."""
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
+
+
+def faults_of(error: ValidationError, *prefix: object) -> list[Fault]:
+    """A pydantic error as faults, their pointers below ``prefix``."""
+    return [
+        Fault(pointer(*prefix, *fault["loc"]), str(fault["msg"]).removeprefix("Value error, "))
+        for fault in error.errors()
+    ]
+
+
+def add_problem_handlers(app: FastAPI) -> None:
+    """Answer every exception that can reach the top with a problem document."""
+    app.add_exception_handler(Problem, _on_problem)
+    app.add_exception_handler(RequestValidationError, _on_request_validation)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    for kind, status in _STATUS_OF.items():
+        app.add_exception_handler(kind, _handler(status))
+    for kind in (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError):
+        app.add_exception_handler(kind, _on_database_away)
+    app.add_exception_handler(asyncpg.QueryCanceledError, _on_timeout)
+    app.add_exception_handler(Exception, _on_failure)
+
+
+_STATUS_OF: dict[type[Exception], int] = {
+    NotFoundError: 404,
+    ConflictError: 409,
+    ForeignKeyError: 404,
+    DatabaseError: 400,
+    InvalidQueryParameter: 400,
+    asyncpg.DataError: 400,
+    asyncpg.exceptions.RaiseError: 400,
+    asyncpg.exceptions.InvalidTextRepresentationError: 400,
+    asyncpg.exceptions.UndefinedFunctionError: 400,
+    asyncpg.exceptions.InvalidParameterValueError: 400,
+}
+
+
+def _answer(
+    request: Request,
+    status: int,
+    detail: str,
+    faults: Sequence[Fault] = (),
+    headers: dict[str, str] | None = None,
+) -> Response:
+    body: dict[str, Any] = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "instance": request.url.path,
+    }
+    if faults:
+        body["errors"] = [{"pointer": f.pointer, "detail": f.detail} for f in faults]
+    return Response(orjson.dumps(body), status, headers=headers, media_type=MEDIA_TYPE)
+
+
+async def _on_problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Problem)
+    return _answer(request, error.status, error.detail, error.faults, error.headers)
+
+
+async def _on_request_validation(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    faults = [Fault(pointer(*fault["loc"]), str(fault["msg"])) for fault in error.errors()]
+    return _answer(request, 400, "The request is not valid.", faults)
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    headers = dict(error.headers) if error.headers else None
+    return _answer(request, error.status_code, str(error.detail), headers=headers)
+
+
+def _handler(status: int) -> Any:
+    async def handle(request: Request, error: Exception) -> Response:
+        # A message of the database's own may be long and hold its context: the first line says it.
+        detail = str(error).splitlines()[0] if str(error) else HTTPStatus(status).phrase
+        return _answer(request, status, detail)
+
+    return handle
+
+
+async def _on_database_away(request: Request, error: Exception) -> Response:
+    logger.error("the database cannot be reached: %s", error)
+    return _answer(
+        request, 503, "The database cannot be reached now; try again.", headers={"Retry-After": "1"}
+    )
+
+
+async def _on_timeout(request: Request, error: Exception) -> Response:  # noqa: ARG001
+    return _answer(
+        request, 503, "The query took too long; ask for less.", headers={"Retry-After": "5"}
+    )
+
+
+async def _on_failure(request: Request, error: Exception) -> Response:
+    logger.exception("unexpected error on %s %s", request.method, request.url.path, exc_info=error)
+    return _answer(request, 500, "An unexpected error; the log says more.")

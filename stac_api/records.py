@@ -1,0 +1,198 @@
+"""All SQL on pgstac's tables: reading rows under lock, storing items and collections.
+
+pgstac's own ``update_item`` deletes and inserts, so two writers can lose one another's work; here a
+row is locked, read, changed and updated in place in one transaction. Kept in one module, because
+pgstac's tables change between its versions.
+"""
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import asyncpg
+import orjson
+
+from mlops.items.kinds import Kind
+from stac_api.documents import Document
+from stac_api.problems import Problem, not_found
+
+# pgstac keeps a CHECK of the times in a collection and rebuilds it, over all its rows, whenever
+# an item falls outside. Wide from the start, it is never rebuilt.
+_ALL_TIME = "tstzrange('0001-01-01 00:00Z', '9999-12-31 23:59:59.999999Z', '[]')"
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A document as it lies in the database, hrefs relative, with its ETag."""
+
+    document: Document
+    etag: str
+
+
+@dataclass(frozen=True)
+class Place:
+    """The collection an item lies in: its kind and workspace where it has them."""
+
+    collection: str
+    kind: Kind | None
+    workspace: str | None
+
+
+async def place_of(connection: asyncpg.Connection, collection: str) -> Place:
+    """The place that a collection is; 404 when there is no such collection."""
+    row = await connection.fetchrow(
+        "SELECT content->>'mlops:kind' AS kind, content->>'mlops:workspace' AS workspace"
+        " FROM pgstac.collections WHERE id = $1",
+        collection,
+    )
+    if row is None:
+        raise not_found(f"Collection {collection}")
+    return Place(collection, Kind(row["kind"]) if row["kind"] else None, row["workspace"])
+
+
+async def read_item(connection: asyncpg.Connection, collection: str, item: str) -> Stored | None:
+    """An item, or None when there is none."""
+    return _stored(await connection.fetchrow(_READ_ITEM, collection, item))
+
+
+async def lock_item(connection: asyncpg.Connection, collection: str, item: str) -> Stored | None:
+    """An item whose row is locked until the transaction ends, or None when there is none."""
+    return _stored(await connection.fetchrow(_READ_ITEM + " FOR UPDATE OF i", collection, item))
+
+
+async def insert_item(connection: asyncpg.Connection, item: Document) -> str:
+    """Store a new item and return its ETag; 409 when its id is taken."""
+    try:
+        return cast(str, await connection.fetchval(_INSERT_ITEM, _text(item)))
+    except asyncpg.UniqueViolationError as error:
+        detail = f"Item {item['id']} exists already in collection {item['collection']}."
+        raise Problem(409, detail) from error
+
+
+async def update_item(connection: asyncpg.Connection, item: Document) -> str:
+    """Store a changed item over its locked row and return its new ETag."""
+    return cast(str, await connection.fetchval(_UPDATE_ITEM, _text(item)))
+
+
+async def delete_item(connection: asyncpg.Connection, collection: str, item: str) -> None:
+    """Remove an item and all that was tracked of it."""
+    await connection.execute(
+        "DELETE FROM pgstac.items WHERE collection = $1 AND id = $2", collection, item
+    )
+    for statement in _DELETE_TRACKED:
+        await connection.execute(statement, collection, item)
+
+
+async def set_link(
+    connection: asyncpg.Connection, collection: str, items: list[str], link: Document
+) -> None:
+    """Give items a link in place of those they have with the same relation type."""
+    await connection.execute(_SET_LINK, collection, items, link["rel"], _text(link))
+
+
+async def footprint_of(
+    connection: asyncpg.Connection, items: list[tuple[str, str]]
+) -> Document | None:
+    """The footprint of items, given by collection and id: a polygon around all of them."""
+    collections, ids = [c for c, _ in items], [i for _, i in items]
+    text = await connection.fetchval(_FOOTPRINT, collections, ids)
+    return cast(Document, orjson.loads(text)) if text else None
+
+
+async def read_collection(
+    connection: asyncpg.Connection, collection: str, *, lock: bool = False
+) -> Stored | None:
+    """A collection, its row locked if asked, or None when there is none."""
+    query = (
+        "SELECT c.content::text AS document, mlops.etag(c) AS etag"
+        " FROM pgstac.collections c WHERE c.id = $1"
+    )
+    return _stored(await connection.fetchrow(query + (" FOR UPDATE" if lock else ""), collection))
+
+
+async def insert_collection(connection: asyncpg.Connection, collection: Document) -> str:
+    """Store a new collection, ready for items, and return its ETag; 409 when its id is taken."""
+    try:
+        etag = await connection.fetchval(
+            "INSERT INTO pgstac.collections AS c (content) VALUES ($1::text::jsonb)"
+            " RETURNING mlops.etag(c)",
+            _text(collection),
+        )
+    except asyncpg.UniqueViolationError as error:
+        raise Problem(409, f"Collection {collection['id']} exists already.") from error
+    await connection.execute(
+        f"SELECT pgstac.check_partition($1, {_ALL_TIME}, {_ALL_TIME})",
+        collection["id"],
+    )
+    return cast(str, etag)
+
+
+async def update_collection(connection: asyncpg.Connection, collection: Document) -> str:
+    """Store a changed collection and return its new ETag."""
+    return cast(
+        str,
+        await connection.fetchval(
+            "UPDATE pgstac.collections c SET content = $2::text::jsonb WHERE c.id = $1"
+            " RETURNING mlops.etag(c)",
+            collection["id"],
+            _text(collection),
+        ),
+    )
+
+
+async def delete_collection(connection: asyncpg.Connection, collection: str) -> None:
+    """Remove a collection with all its items."""
+    await connection.execute("SELECT pgstac.delete_collection($1)", collection)
+
+
+async def holds_items(connection: asyncpg.Connection, collection: str) -> bool:
+    """Whether a collection holds any item."""
+    query = "SELECT EXISTS (SELECT FROM pgstac.items WHERE collection = $1)"
+    return bool(await connection.fetchval(query, collection))
+
+
+_READ_ITEM = """
+    SELECT mlops.document(i)::text AS document, mlops.etag(i) AS etag
+    FROM pgstac.items i WHERE i.collection = $1 AND i.id = $2
+"""
+_INSERT_ITEM = """
+    INSERT INTO pgstac.items AS i SELECT * FROM mlops.row_of($1::text::jsonb)
+    RETURNING mlops.etag(i)
+"""
+_UPDATE_ITEM = """
+    UPDATE pgstac.items i
+    SET content = d.content, geometry = d.geometry,
+        datetime = d.datetime, end_datetime = d.end_datetime
+    FROM mlops.row_of($1::text::jsonb) d
+    WHERE i.collection = d.collection AND i.id = d.id
+    RETURNING mlops.etag(i)
+"""
+_SET_LINK = """
+    UPDATE pgstac.items i
+    SET content = jsonb_set(i.content, '{links}', (
+        SELECT coalesce(jsonb_agg(link) FILTER (WHERE link->>'rel' <> $3), '[]')
+        FROM jsonb_array_elements(i.content->'links') link
+    ) || jsonb_build_array($4::text::jsonb))
+    WHERE i.collection = $1 AND i.id = ANY($2)
+"""
+_FOOTPRINT = """
+    SELECT public.ST_AsGeoJSON(CASE count(*)
+        WHEN 1 THEN (array_agg(i.geometry))[1]
+        ELSE public.ST_ConvexHull(public.ST_Collect(i.geometry)) END, 9)
+    FROM unnest($1::text[], $2::text[]) AS wanted(collection, id)
+    JOIN pgstac.items i USING (collection, id)
+"""
+_DELETE_TRACKED = (
+    "DELETE FROM mlops.metrics WHERE collection = $1 AND item = $2",
+    "DELETE FROM mlops.metric_batches WHERE collection = $1 AND item = $2",
+    "DELETE FROM mlops.log_chunks WHERE collection = $1 AND item = $2",
+    "DELETE FROM mlops.heartbeats WHERE collection = $1 AND item = $2",
+    "UPDATE mlops.versions SET origin = NULL WHERE collection = $1 AND item = $2",
+)
+
+
+def _stored(row: Any) -> Stored | None:
+    return None if row is None else Stored(orjson.loads(row["document"]), row["etag"])
+
+
+def _text(document: Document) -> str:
+    return orjson.dumps(document).decode()

@@ -1,0 +1,252 @@
+"""Rules of training runs: what was asked is immutable, what was measured is the system's."""
+
+from typing import Any
+from urllib.parse import unquote, urljoin
+
+from pydantic import ValidationError
+
+from mlops.identity import Role
+from mlops.items.extension import FILE, ML_AOI, MLOPS
+from mlops.items.ids import new_run_id
+from mlops.items.kinds import Kind
+from mlops.items.rels import Rel
+from mlops.items.status import Status, StatusChangeError, check_transition
+from mlops.items.training_run import ASKED, MEASURED, RunRecord, RunRequest
+from mlops.recipes import RECIPES
+from stac_api import hrefs, records
+from stac_api.documents import Document
+from stac_api.problems import Fault, Problem, faults_of, invalid, pointer
+from stac_api.records import Stored
+from stac_api.rules import Writing, add_extensions, now
+from stac_api.rules.immutable import changed_properties
+
+_SPLITS = ("train", "validate", "test")
+
+
+class TrainingRunRules:
+    """Rules of a training run."""
+
+    async def admit(self, writing: Writing, item: Document) -> Stored | None:
+        """Check what is asked and fill in what the server owns."""
+        properties = item["properties"]
+        request = _check_request(properties, writing.settings.engines)
+        item.setdefault("id", new_run_id(request.model))
+        datasets = await _resolve_datasets(writing, item)
+        if item.get("geometry") is None:
+            item["geometry"] = await records.footprint_of(writing.connection, datasets)
+            item.pop("bbox", None)
+        created = now()
+        if properties.get("datetime") is None and "start_datetime" not in properties:
+            properties["datetime"] = created
+        properties["created"] = properties["updated"] = created
+        properties.setdefault("title", item["id"])
+        properties["mlops:compute"] = {
+            "engine": writing.settings.engines[0],
+            **properties.get("mlops:compute", {}),
+        }
+        properties["mlops:status"] = Status.ACCEPTED.value
+        properties["mlops:progress"] = 0.0
+        properties["mlops:attempt"] = 1
+        properties["mlops:requested_by"] = writing.principal.name
+        item.setdefault("assets", {})
+        item["links"].append(
+            {
+                "rel": Rel.WORKSPACE.value,
+                "type": hrefs.JSON,
+                "href": f"../../../workspaces/{writing.workspace}",
+            }
+        )
+        add_extensions(item, MLOPS, ML_AOI)
+        return None
+
+    async def settle(self, writing: Writing, item: Document) -> None:
+        """Nothing else depends on a new run."""
+
+    async def check_change(self, writing: Writing, before: Document, after: Document) -> None:
+        """Hold every change to the rules of the run's status and of who may write what."""
+        _check_asked(before, after)
+        _check_status(writing, before, after)
+        if writing.principal.measures(after["collection"], after["id"]):
+            _check_attempt(writing, before, after)
+            _check_record(after)
+            add_extensions(after, *([FILE] if after.get("assets") else []))
+        else:
+            _check_user_change(before, after)
+
+
+def _check_request(properties: Document, engines: list[str]) -> RunRequest:
+    try:
+        request = RunRequest.model_validate(properties)
+    except ValidationError as error:
+        raise invalid("The run asks for something invalid.", *_request_faults(error)) from error
+    faults = [
+        Fault(pointer("properties", name), "is written by the system; leave it out")
+        for name in sorted(MEASURED & properties.keys())
+    ]
+    if properties.get("mlops:status", Status.ACCEPTED) != Status.ACCEPTED:
+        faults.append(Fault("/properties/mlops:status", "must be accepted, or left out"))
+    engine = (properties.get("mlops:compute") or {}).get("engine", engines[0])
+    if engine not in engines:
+        detail = f"{engine} is not available here; choose {' or '.join(engines)}"
+        faults.append(Fault("/properties/mlops:compute/engine", detail))
+    if request.source is not None:
+        detail = "own code is not supported yet; name a built-in mlops:recipe"
+        faults.append(Fault("/properties/mlops:source", detail))
+    elif request.recipe is not None:
+        faults += _check_recipe(request)
+    if faults:
+        raise invalid("The run asks for something that is not possible here.", *faults)
+    return request
+
+
+def _request_faults(error: ValidationError) -> list[Fault]:
+    faults = faults_of(error, "properties")
+    # A fault of the whole has no place of its own: it belongs to the properties.
+    return [Fault(f.pointer or "/properties", f.detail) for f in faults]
+
+
+def _check_recipe(request: RunRequest) -> list[Fault]:
+    recipe = RECIPES.get(request.recipe or "")
+    if recipe is None:
+        known = ", ".join(sorted(RECIPES))
+        detail = f"there is no recipe {request.recipe}; GET /recipes lists them: {known}"
+        return [Fault("/properties/mlops:recipe", detail)]
+    faults = []
+    for what, value, allowed in (
+        ("framework", request.framework, recipe.frameworks),
+        ("task", request.task, recipe.tasks),
+    ):
+        if value not in allowed:
+            detail = f"recipe {recipe.name} does not do {value}; choose {' or '.join(allowed)}"
+            faults.append(Fault(f"/properties/mlops:{what}", detail))
+    try:
+        recipe.hyperparameters.model_validate(request.hyperparameters)
+    except ValidationError as error:
+        faults += faults_of(error, "properties", "mlops:hyperparameters")
+    return faults
+
+
+async def _resolve_datasets(writing: Writing, item: Document) -> list[tuple[str, str]]:
+    """Check the training-data links, complete them, and return collection and id of each."""
+    own = hrefs.item_url(writing.base_url, writing.place.collection, item["id"])
+    root = f"{writing.base_url}collections/"
+    found: list[tuple[str, str]] = []
+    faults: list[Fault] = []
+    for index, link in enumerate(item.get("links") or []):
+        if not isinstance(link, dict) or link.get("rel") != Rel.TRAINING_DATA:
+            continue
+        where = pointer("links", index)
+        split = link.get("ml-aoi:split")
+        if split is not None and split not in _SPLITS:
+            faults.append(Fault(f"{where}/ml-aoi:split", f"must be one of {', '.join(_SPLITS)}"))
+        target = await _find_dataset(writing, urljoin(own, str(link.get("href"))), root)
+        if target is None:
+            detail = f"{link.get('href')} is no dataset version of this API"
+            faults.append(Fault(f"{where}/href", detail))
+            continue
+        found.append(target)
+        link["href"] = hrefs.stored_item_href(*target)
+        link.setdefault("type", hrefs.GEOJSON)
+        link.setdefault("title", target[1])
+    if not found and not faults:
+        faults.append(Fault("/links", f"needs a link with rel {Rel.TRAINING_DATA}"))
+    if faults:
+        raise invalid("The run's training data cannot be used.", *faults)
+    return found
+
+
+async def _find_dataset(writing: Writing, href: str, root: str) -> tuple[str, str] | None:
+    parts = href[len(root) :].split("/") if href.startswith(root) else []
+    if len(parts) != 3 or parts[1] != "items":
+        return None
+    collection, item = unquote(parts[0]), unquote(parts[2])
+    row = await writing.connection.fetchrow(
+        "SELECT 1 FROM pgstac.items i JOIN pgstac.collections c ON c.id = i.collection"
+        " WHERE i.collection = $1 AND i.id = $2 AND c.content->>'mlops:kind' = $3",
+        *(collection, item, Kind.TRAINING_DATA.value),
+    )
+    return (collection, item) if row is not None else None
+
+
+def _check_asked(before: Document, after: Document) -> None:
+    faults = [
+        Fault(pointer("properties", name), "cannot be changed")
+        for name in sorted(ASKED)
+        if before["properties"].get(name) != after["properties"].get(name)
+    ]
+    if _links(before, Rel.TRAINING_DATA) != _links(after, Rel.TRAINING_DATA):
+        faults.append(Fault("/links", "the training data cannot be changed"))
+    if faults:
+        detail = "What a run was asked to do is immutable: submit a new run."
+        raise Problem(409, detail, faults)
+
+
+def _check_status(writing: Writing, before: Document, after: Document) -> None:
+    old = Status(before["properties"]["mlops:status"])
+    try:
+        new = Status(after["properties"].get("mlops:status"))
+        check_transition(old, new)
+    except StatusChangeError as error:
+        raise Problem(409, str(error), [Fault("/properties/mlops:status", str(error))]) from error
+    except ValueError as error:
+        known = ", ".join(Status)
+        raise invalid(
+            "The status is not valid.", Fault("/properties/mlops:status", f"must be one of {known}")
+        ) from error
+    if new is old:
+        return
+    role = writing.principal.role
+    if role is Role.USER and new is not Status.DISMISSED:
+        raise Problem(409, f"A client may dismiss a run; that it is {new} is the system's to say.")
+    if role is Role.JOB and new is not Status.RUNNING:
+        raise Problem(409, f"A job may say that it runs; that the run is {new} is not its to say.")
+
+
+def _check_attempt(writing: Writing, before: Document, after: Document) -> None:
+    old, new = before["properties"]["mlops:attempt"], after["properties"].get("mlops:attempt")
+    acting = writing.principal.attempt if writing.principal.role is Role.JOB else new
+    if not isinstance(new, int) or new < old or (acting is not None and acting < old):
+        raise Problem(409, f"The run is at attempt {old}; this comes from an older one.")
+    if writing.principal.role is Role.JOB:
+        if new != old:
+            raise Problem(409, "A job cannot change the attempt of its run.")
+        # A dismissed job still hands over what it has saved on its way out.
+        if Status(before["properties"]["mlops:status"]) in (Status.SUCCESSFUL, Status.FAILED):
+            raise Problem(409, "The run has ended; its job has nothing more to say.")
+
+
+def _check_record(after: Document) -> None:
+    try:
+        RunRecord.model_validate(after["properties"])
+    except ValidationError as error:
+        faults = faults_of(error, "properties")
+        raise invalid("What was measured is not valid.", *faults) from error
+
+
+def _check_user_change(before: Document, after: Document) -> None:
+    """A client describes a run; everything the system measured stays as it is."""
+    old, new = before["properties"], after["properties"]
+    free = frozenset(name for name in old.keys() | new.keys() if not name.startswith("mlops:")) - {
+        "datetime",
+        "start_datetime",
+        "end_datetime",
+        "created",
+    }
+    faults = changed_properties(before, after, allowed=free | {"mlops:status", "mlops:tags"})
+    for part in ("geometry", "bbox", "assets"):
+        if before.get(part) != after.get(part):
+            faults.append(Fault(pointer(part), "cannot be changed"))
+    for rel in (Rel.MODEL, Rel.WORKSPACE):
+        if _links(before, rel) != _links(after, rel):
+            faults.append(Fault("/links", f"the {rel} link cannot be changed"))
+    if faults:
+        detail = "A client may change a run's title, description and tags, or dismiss it."
+        raise Problem(409, detail, faults)
+
+
+def _links(item: Document, rel: Rel) -> list[Any]:
+    return [
+        (link.get("href"), link.get("ml-aoi:split"))
+        for link in item.get("links") or []
+        if isinstance(link, dict) and link.get("rel") == rel
+    ]

@@ -1,0 +1,53 @@
+"""The API's settings: one typed object, made by the entry point and passed in."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PostgresDsn, SecretStr
+from pydantic.functional_validators import BeforeValidator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+def _split(value: object) -> object:
+    return (
+        [part.strip() for part in value.split(",") if part.strip()]
+        if isinstance(value, str)
+        else value
+    )
+
+
+CommaSeparated = Annotated[list[str], NoDecode, BeforeValidator(_split)]
+
+
+class Settings(BaseSettings):
+    """Settings of the STAC API; from ``MLOPS_``-prefixed variables where not given."""
+
+    model_config = SettingsConfigDict(env_prefix="MLOPS_", extra="ignore")
+
+    database_url: SecretStr
+    storage: str
+    """Object store: ``s3://bucket/prefix``, ``file:///folder`` or a path."""
+    token_secret: SecretStr
+    """Signs the tokens of functions and jobs."""
+    engines: CommaSeparated = ["local"]
+    """Engines that runs may ask for; the first is the default."""
+    title: str = "stac-mlops"
+    description: str = "Training data, training runs and models as STAC Items"
+    root_path: str = ""
+    """Path prefix that a proxy strips before the request arrives."""
+    cors_origins: CommaSeparated = ["*"]
+    """Origins whose pages may read; with ``*`` they may not write."""
+    trusted_hosts: CommaSeparated = ["*"]
+    """Host headers that are answered; narrow on one machine, against DNS rebinding."""
+    max_body_bytes: Annotated[int, Field(gt=0)] = 2 << 20
+    """Largest item or collection that is accepted."""
+    max_log_bytes: Annotated[int, Field(gt=0)] = 16 << 20
+    """How much of a run's log is kept live; the whole of it is an asset at the end."""
+    pool_size: Annotated[int, Field(ge=1, le=100)] = 10
+    statement_timeout_seconds: Annotated[float, Field(gt=0)] = 30.0
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+
+def check_database_url(url: str) -> str:
+    """Return ``url`` when it is one of a PostgreSQL database, else raise ValueError."""
+    PostgresDsn(url)
+    return url

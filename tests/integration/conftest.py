@@ -1,0 +1,67 @@
+"""A workspace with a dataset version, ready for runs."""
+
+from typing import Any
+
+import pytest
+
+from mlops.api import Api
+from tests.conftest import ApiServer
+
+SQUARE = {
+    "type": "Polygon",
+    "coordinates": [[[15.0, 46.0], [15.1, 46.0], [15.1, 46.1], [15.0, 46.1], [15.0, 46.0]]],
+}
+
+
+def dataset_item(digest: str = "a" * 64, dataset: str = "fields") -> dict[str, Any]:
+    """A dataset version as a client posts it."""
+    return {
+        "type": "Feature",
+        "stac_version": "1.1.0",
+        "geometry": SQUARE,
+        "properties": {
+            "datetime": None,
+            "start_datetime": "2016-01-01T00:00:00Z",
+            "end_datetime": "2017-01-01T00:00:00Z",
+            "mlops:dataset": dataset,
+            "mlops:samples": 3,
+            "mlops:manifest_digest": digest,
+        },
+        "links": [],
+        "assets": {
+            "manifest": {
+                "href": f"../../../assets/alps/training-data/blobs/{digest[:2]}/{digest}",
+                "type": "application/vnd.apache.parquet",
+                "file:size": 10,
+                "file:checksum": "1220" + digest,
+            }
+        },
+    }
+
+
+def run_item(**properties: Any) -> dict[str, Any]:
+    """A training run as a client posts it."""
+    return {
+        "type": "Feature",
+        "stac_version": "1.1.0",
+        "geometry": None,
+        "properties": {
+            "mlops:model": "landcover",
+            "mlops:task": "classification",
+            "mlops:recipe": "pixel-timeseries",
+            "mlops:hyperparameters": {"epochs": 2},
+            **properties,
+        },
+        "links": [
+            {"rel": "training-data", "href": "../../alps-training-data/items/fields-v1"},
+        ],
+    }
+
+
+@pytest.fixture
+def workspace(api_server: ApiServer) -> Api:
+    """A client of an API that has the workspace `alps` with the dataset `fields` v1."""
+    user = api_server.user()
+    user.request("POST", "/workspaces", json={"id": "alps"})
+    user.create_item("alps-training-data", dataset_item())
+    return user

@@ -1,0 +1,407 @@
+"""The system of record: what it accepts, fills in, refuses and keeps."""
+
+import threading
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+
+from mlops.api import Api, ApiError, ConflictError, NotFoundError
+from tests.conftest import ApiServer
+from tests.integration.conftest import SQUARE, dataset_item, run_item
+
+RUNS, MODELS, DATA = "alps-training-runs", "alps-models", "alps-training-data"
+
+
+def events(database_url: str) -> list[tuple[str, str]]:
+    with psycopg.connect(database_url) as connection:
+        rows = connection.execute("SELECT detail_type, item FROM mlops.outbox ORDER BY seq")
+        return [(str(kind), str(item)) for kind, item in rows.fetchall()]
+
+
+def model_item(run: str) -> dict[str, Any]:
+    return {
+        "type": "Feature",
+        "stac_version": "1.1.0",
+        "geometry": SQUARE,
+        "properties": {"datetime": "2017-01-01T00:00:00Z", "mlops:model": "landcover"},
+        "links": [{"rel": "training-run", "href": f"../../{RUNS}/items/{run}"}],
+        "assets": {"model": {"href": "../../../assets/alps/models/landcover/x/model.onnx"}},
+    }
+
+
+class TestWorkspace:
+    def test_has_a_collection_for_every_kind(self, workspace: Api) -> None:
+        answer = workspace.get_json("/workspaces/alps")
+        assert answer["collections"]["training-run"] == RUNS
+        for collection in answer["collections"].values():
+            assert workspace.get_json(f"/collections/{collection}")["mlops:workspace"] == "alps"
+        assert [w["id"] for w in workspace.get_json("/workspaces")["workspaces"]] == ["alps"]
+
+    def test_is_made_once(self, workspace: Api) -> None:
+        with pytest.raises(ConflictError, match="exists already"):
+            workspace.request("POST", "/workspaces", json={"id": "alps"})
+
+    @pytest.mark.parametrize("identity", ["Alps", "a b", "", "-a", "a" * 64, None, 3])
+    def test_id_is_a_slug(self, workspace: Api, identity: object) -> None:
+        with pytest.raises(ApiError, match="workspace id") as caught:
+            workspace.request("POST", "/workspaces", json={"id": identity})
+        assert caught.value.status == 422
+
+
+class TestRun:
+    def test_is_filled_in(self, workspace: Api) -> None:
+        run, created = workspace.create_item(RUNS, run_item())
+        properties = run["properties"]
+        assert created
+        assert run["id"].startswith("landcover-")
+        assert properties["mlops:status"] == "accepted"
+        assert properties["mlops:attempt"] == 1
+        assert run["geometry"]["coordinates"] == SQUARE["coordinates"]
+        assert run["bbox"] == [15.0, 46.0, 15.1, 46.1]
+        links = {link["rel"]: link["href"] for link in run["links"]}
+        assert links["training-data"] == f"{workspace.url}/collections/{DATA}/items/fields-v1"
+        assert links["workspace"] == f"{workspace.url}/workspaces/alps"
+        assert workspace.get_item(RUNS, run["id"]).item == run
+
+    @pytest.mark.parametrize(
+        ("properties", "pointer"),
+        [
+            ({"mlops:model": "no spaces"}, "/properties/mlops:model"),
+            ({"mlops:task": "guessing"}, "/properties/mlops:task"),
+            ({"mlops:recipe": "no-such-recipe"}, "/properties/mlops:recipe"),
+            ({"mlops:framework": "jax"}, "/properties/mlops:framework"),
+            (
+                {"mlops:hyperparameters": {"epochs": 0}},
+                "/properties/mlops:hyperparameters/epochs",
+            ),
+            (
+                {"mlops:hyperparameters": {"layers": 3}},
+                "/properties/mlops:hyperparameters/layers",
+            ),
+            ({"mlops:compute": {"engine": "sagemaker"}}, "/properties/mlops:compute/engine"),
+            ({"mlops:metrics": {"val_f1": 1.0}}, "/properties/mlops:metrics"),
+            ({"mlops:status": "successful"}, "/properties/mlops:status"),
+            ({"datetime": "yesterday"}, "/properties/datetime"),
+        ],
+    )
+    def test_that_asks_for_nonsense_is_refused(
+        self, workspace: Api, properties: dict[str, Any], pointer: str
+    ) -> None:
+        with pytest.raises(ApiError) as caught:
+            workspace.create_item(RUNS, run_item(**properties))
+        assert caught.value.status == 422
+        assert pointer in [fault["pointer"] for fault in caught.value.problem["errors"]]
+        assert workspace.get_json(f"/collections/{RUNS}/items")["features"] == []
+
+    @pytest.mark.parametrize(
+        "href", ["../../alps-training-data/items/none-v9", "https://elsewhere.example/x", ""]
+    )
+    def test_needs_training_data_that_exists(self, workspace: Api, href: str) -> None:
+        run = run_item()
+        run["links"][0]["href"] = href
+        with pytest.raises(ApiError, match="no dataset version") as caught:
+            workspace.create_item(RUNS, run)
+        assert caught.value.status == 422
+
+    def test_request_is_immutable(self, workspace: Api) -> None:
+        run, _ = workspace.create_item(RUNS, run_item())
+        for change in (
+            {"properties": {"mlops:hyperparameters": {"epochs": 3}}},
+            {"properties": {"mlops:recipe": None}},
+            {"links": []},
+        ):
+            with pytest.raises(ConflictError, match="immutable"):
+                workspace.merge_patch(RUNS, run["id"], change)
+
+    def test_measures_are_the_systems(self, api_server: ApiServer, workspace: Api) -> None:
+        run, _ = workspace.create_item(RUNS, run_item())
+        change = {"properties": {"mlops:metrics": {"val_f1": 0.5}, "mlops:attempt": 1}}
+        with pytest.raises(ConflictError, match="title, description"):
+            workspace.merge_patch(RUNS, run["id"], change)
+        job = api_server.job(RUNS, run["id"])
+        assert (
+            job.merge_patch(RUNS, run["id"], change)["properties"]["mlops:metrics"]["val_f1"] == 0.5
+        )
+        other, _ = workspace.create_item(RUNS, run_item())
+        with pytest.raises(ApiError) as caught:
+            job.merge_patch(RUNS, other["id"], change)
+        assert caught.value.status == 403
+
+    def test_terminal_status_is_final(self, api_server: ApiServer, workspace: Api) -> None:
+        run, _ = workspace.create_item(RUNS, run_item())
+        system = api_server.system()
+        system.merge_patch(RUNS, run["id"], {"properties": {"mlops:status": "failed"}})
+        for status in ("running", "successful", "accepted", "dismissed"):
+            with pytest.raises(ConflictError, match="final"):
+                system.merge_patch(RUNS, run["id"], {"properties": {"mlops:status": status}})
+
+    def test_is_dismissed_by_patch_or_delete(self, workspace: Api) -> None:
+        run, _ = workspace.create_item(RUNS, run_item())
+        dismissed = workspace.merge_patch(
+            RUNS, run["id"], {"properties": {"mlops:status": "dismissed"}}
+        )
+        assert dismissed["properties"]["mlops:status"] == "dismissed"
+        other, _ = workspace.create_item(RUNS, run_item())
+        workspace.delete_item(RUNS, other["id"])
+        kept = workspace.get_item(RUNS, other["id"]).item
+        assert kept["properties"]["mlops:status"] == "dismissed"
+        workspace.delete_item(RUNS, other["id"])
+        with pytest.raises(NotFoundError):
+            workspace.get_item(RUNS, other["id"])
+
+    def test_older_attempt_is_refused(self, api_server: ApiServer, workspace: Api) -> None:
+        run, _ = workspace.create_item(RUNS, run_item())
+        api_server.system().merge_patch(RUNS, run["id"], {"properties": {"mlops:attempt": 2}})
+        old_job = api_server.job(RUNS, run["id"], attempt=1)
+        with pytest.raises(ConflictError, match="attempt 2"):
+            old_job.merge_patch(RUNS, run["id"], {"properties": {"mlops:progress": 0.5}})
+        with pytest.raises(ConflictError, match="attempt 2"):
+            old_job.send_metrics(RUNS, run["id"], batch="x", attempt=1, points=[])
+
+    def test_forged_token_is_refused(self, workspace: Api) -> None:
+        run, _ = workspace.create_item(RUNS, run_item())
+        with Api(workspace.url, "forged", patience=0) as forger, pytest.raises(ApiError) as caught:
+            forger.merge_patch(RUNS, run["id"], {"properties": {"title": "x"}})
+        assert caught.value.status == 401
+
+
+class TestConcurrency:
+    def test_no_write_is_lost(self, workspace: Api) -> None:
+        """Two clients patch different properties of one item, 200 times each."""
+        run, _ = workspace.create_item(RUNS, run_item())
+        failures: list[Exception] = []
+
+        def patch(client: str) -> None:
+            with Api(workspace.url, patience=0) as api:
+                for n in range(200):
+                    try:
+                        change = {"properties": {f"note:{client}-{n}": n}}
+                        api.merge_patch(RUNS, run["id"], change)
+                    except ApiError as error:
+                        failures.append(error)
+
+        threads = [threading.Thread(target=patch, args=(client,)) for client in ("a", "b")]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        properties = workspace.get_item(RUNS, run["id"]).item["properties"]
+        assert failures == []
+        assert sum(name.startswith("note:") for name in properties) == 400
+
+    def test_versions_neither_clash_nor_leave_gaps(
+        self, api_server: ApiServer, workspace: Api
+    ) -> None:
+        runs = [workspace.create_item(RUNS, run_item())[0]["id"] for _ in range(8)]
+        barrier = threading.Barrier(len(runs) * 2)
+
+        def register(run: str) -> None:
+            with api_server.system() as system:
+                barrier.wait()
+                system.create_item(MODELS, model_item(run))
+
+        # Each twice: a run makes one model however often its end is told.
+        threads = [threading.Thread(target=register, args=(run,)) for run in runs * 2]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        models = workspace.get_json(f"/collections/{MODELS}/items", params={"limit": 100})
+        assert sorted(int(m["properties"]["version"]) for m in models["features"]) == list(
+            range(1, 9)
+        )
+
+
+class TestConditions:
+    def test_etag_guards_reads_and_writes(self, workspace: Api) -> None:
+        run, _ = workspace.create_item(RUNS, run_item())
+        url = f"{workspace.url}/collections/{RUNS}/items/{run['id']}"
+        etag = httpx.get(url).headers["ETag"]
+        assert httpx.get(url, headers={"If-None-Match": etag}).status_code == 304
+        changed = httpx.patch(
+            url, json={"properties": {"title": "new"}}, headers={"If-Match": etag}
+        )
+        assert changed.status_code == 200
+        assert changed.headers["ETag"] != etag
+        stale = httpx.patch(url, json={"properties": {"title": "x"}}, headers={"If-Match": etag})
+        assert stale.status_code == 412
+        assert httpx.get(url).json()["properties"]["title"] == "new"
+
+    def test_json_patch_tests_before_it_changes(self, workspace: Api) -> None:
+        run, _ = workspace.create_item(RUNS, run_item())
+        patch = [
+            {"op": "test", "path": "/properties/mlops:attempt", "value": 2},
+            {"op": "add", "path": "/properties/title", "value": "never"},
+        ]
+        with pytest.raises(ConflictError, match="test failed"):
+            workspace.json_patch(RUNS, run["id"], patch)
+        assert workspace.get_item(RUNS, run["id"]).item["properties"]["title"] == run["id"]
+
+
+class TestDatasetVersions:
+    def test_same_content_is_no_new_version(self, workspace: Api) -> None:
+        again, created = workspace.create_item(DATA, dataset_item())
+        assert (again["id"], created) == ("fields-v1", False)
+
+    def test_versions_are_linked(self, workspace: Api) -> None:
+        for digest in ("b", "c"):
+            workspace.create_item(DATA, dataset_item(digest * 64))
+        first, second, third = (
+            {link["rel"]: link["href"].rsplit("/", 1)[1] for link in item["links"]}
+            for item in (workspace.get_item(DATA, f"fields-v{n}").item for n in (1, 2, 3))
+        )
+        assert first["successor-version"] == second["self"] == third["predecessor-version"]
+        assert second["predecessor-version"] == first["self"]
+        assert {links["latest-version"] for links in (first, second, third)} == {"fields-v3"}
+
+    def test_version_is_immutable(self, workspace: Api) -> None:
+        with pytest.raises(ConflictError, match="immutable"):
+            workspace.merge_patch(DATA, "fields-v1", {"properties": {"mlops:samples": 4}})
+        titled = workspace.merge_patch(DATA, "fields-v1", {"properties": {"title": "Fields"}})
+        assert titled["properties"]["title"] == "Fields"
+
+
+class TestModel:
+    def test_ends_its_run_in_the_same_transaction(
+        self, api_server: ApiServer, workspace: Api, database_url: str
+    ) -> None:
+        run, _ = workspace.create_item(RUNS, run_item())
+        system = api_server.system()
+        model, created = system.create_item(MODELS, model_item(run["id"]))
+        assert (model["id"], created) == ("landcover-v1", True)
+        assert system.create_item(MODELS, model_item(run["id"]))[1] is False
+        ended = workspace.get_item(RUNS, run["id"]).item
+        assert ended["properties"]["mlops:status"] == "successful"
+        links = {link["rel"]: link["href"] for link in ended["links"]}
+        assert links["model"] == f"{workspace.url}/collections/{MODELS}/items/landcover-v1"
+        assert events(database_url) == [
+            ("training-data.created", "fields-v1"),
+            ("run.accepted", run["id"]),
+            ("model.created", "landcover-v1"),
+            ("run.successful", run["id"]),
+        ]
+
+    def test_of_an_ended_run_is_refused(self, api_server: ApiServer, workspace: Api) -> None:
+        run, _ = workspace.create_item(RUNS, run_item())
+        workspace.delete_item(RUNS, run["id"])
+        with pytest.raises(ConflictError, match="dismissed"):
+            api_server.system().create_item(MODELS, model_item(run["id"]))
+        assert workspace.get_json(f"/collections/{MODELS}/items")["features"] == []
+
+    def test_is_the_systems_to_make(self, workspace: Api) -> None:
+        run, _ = workspace.create_item(RUNS, run_item())
+        with pytest.raises(ApiError) as caught:
+            workspace.create_item(MODELS, model_item(run["id"]))
+        assert caught.value.status == 403
+
+
+class TestTracking:
+    def points(self, *values: tuple[str, int, float | str]) -> list[dict[str, Any]]:
+        time = "2026-01-01T00:00:00Z"
+        return [{"name": n, "step": s, "time": time, "value": v} for n, s, v in values]
+
+    def test_metrics_keep_history_and_last_value(
+        self, api_server: ApiServer, workspace: Api
+    ) -> None:
+        run, _ = workspace.create_item(RUNS, run_item())
+        job = api_server.job(RUNS, run["id"])
+        first = self.points(("loss", 0, 1.0), ("loss", 1, 0.5))
+        for _ in range(2):  # the same batch twice counts once
+            job.send_metrics(RUNS, run["id"], batch="1:0", attempt=1, points=first, progress=0.5)
+        more = self.points(("loss", 2, "NaN"), ("f1", 2, 0.25))
+        job.send_metrics(RUNS, run["id"], batch="1:9", attempt=1, points=more)
+        history = workspace.read_metrics(RUNS, run["id"])
+        assert [(p["name"], p["step"], p["value"]) for p in history["points"]] == [
+            ("loss", 0, 1.0),
+            ("loss", 1, 0.5),
+            ("loss", 2, "NaN"),
+            ("f1", 2, 0.25),
+        ]
+        assert workspace.read_metrics(RUNS, run["id"], history["cursor"])["points"] == []
+        properties = workspace.get_item(RUNS, run["id"]).item["properties"]
+        assert properties["mlops:metrics"] == {"loss": 0.5, "f1": 0.25}
+        assert properties["mlops:progress"] == 0.5
+
+    def test_log_is_appended_once(self, api_server: ApiServer, workspace: Api) -> None:
+        run, _ = workspace.create_item(RUNS, run_item())
+        job = api_server.job(RUNS, run["id"])
+        for offset, text in ((0, b"one\n"), (0, b"one\ntwo\n"), (8, "drei ü\n".encode())):
+            job.append_log(RUNS, run["id"], attempt=1, offset=offset, text=text)
+        text, end = workspace.read_log(RUNS, run["id"])
+        assert text == "one\ntwo\ndrei ü\n"
+        assert workspace.read_log(RUNS, run["id"], 4) == ("two\ndrei ü\n", end)
+        assert workspace.read_log(RUNS, run["id"], end) == ("", end)
+        with pytest.raises(ConflictError, match="ends at byte"):
+            job.append_log(RUNS, run["id"], attempt=1, offset=end + 1, text=b"x")
+
+    def test_only_the_job_may_tell(self, workspace: Api) -> None:
+        run, _ = workspace.create_item(RUNS, run_item())
+        with pytest.raises(ApiError) as caught:
+            workspace.send_metrics(RUNS, run["id"], batch="x", attempt=1, points=[])
+        assert caught.value.status == 403
+
+
+class TestFidelity:
+    def test_what_is_read_is_what_was_written(self, workspace: Api) -> None:
+        """Nulls, unknown fields and exact numbers, by GET and by search."""
+        run = run_item(
+            **{"x:null": None, "x:deep": {"a": [None, {"b": None}]}, "x:number": 0.1234567890123456}
+        )
+        run["x:foreign"] = {"kept": None}
+        created, _ = workspace.create_item(RUNS, run)
+        assert created["x:foreign"] == {"kept": None}
+        for read in (
+            workspace.get_item(RUNS, created["id"]).item,
+            next(workspace.search(ids=[created["id"]])),
+        ):
+            assert read == created
+            assert read["properties"]["x:null"] is None
+            assert read["properties"]["x:deep"] == {"a": [None, {"b": None}]}
+
+
+class TestSearch:
+    def test_filter_and_paging(self, workspace: Api) -> None:
+        ids = {workspace.create_item(RUNS, run_item())[0]["id"] for _ in range(5)}
+        found = workspace.search(
+            collections=[RUNS],
+            limit=2,
+            **{
+                "filter-lang": "cql2-json",
+                "filter": {
+                    "op": "in",
+                    "args": [{"property": "mlops:status"}, ["accepted", "running"]],
+                },
+            },
+        )
+        assert {item["id"] for item in found} == ids
+
+    def test_collections_are_listed(self, workspace: Api) -> None:
+        listed = workspace.get_json("/collections")["collections"]
+        assert {c["id"] for c in listed} == {RUNS, MODELS, DATA}
+
+
+class TestAssets:
+    def test_upload_is_by_checksum(self, workspace: Api, tmp_path: Any) -> None:
+        import hashlib
+
+        path = tmp_path / "file.tif"
+        path.write_bytes(b"content")
+        sha256 = hashlib.sha256(b"content").hexdigest()
+        files = [{"sha256": sha256, "size": 7}]
+        missing = workspace.missing_uploads("alps", files)
+        workspace.upload(missing[0]["url"], path)
+        assert workspace.missing_uploads("alps", files) == []
+        assert httpx.get(missing[0]["url"]).content == b"content"
+        part = httpx.get(missing[0]["url"], headers={"Range": "bytes=3-"})
+        assert (part.status_code, part.content) == (206, b"tent")
+
+    def test_wrong_content_is_refused(self, workspace: Api) -> None:
+        url = f"{workspace.url}/assets/alps/training-data/blobs/aa/{'a' * 64}"
+        assert httpx.put(url, content=b"x").status_code == 422
+        assert httpx.get(url).status_code == 404
+
+    @pytest.mark.parametrize("path", ["../../etc/passwd", "..%2f..%2fetc%2fpasswd", "%2e%2e/x", ""])
+    def test_nothing_else_can_be_read(self, workspace: Api, path: str) -> None:
+        assert httpx.get(f"{workspace.url}/assets/alps/{path}").status_code in (404, 405)
