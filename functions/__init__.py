@@ -1,0 +1,1 @@
+"""The functions that run the platform: AWS Lambda handlers, the same ones on one machine."""

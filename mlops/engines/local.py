@@ -17,13 +17,14 @@ from pathlib import Path
 
 from mlops.engines import JobHandle, JobSpec, JobState, Phase, local_runner
 from mlops.engines.local_folder import JOB_FILE, JobFolder, job_folders
-from mlops.engines.local_orphans import end_orphans
+from mlops.engines.local_orphans import FOLDER_ENV, end_orphans
 from mlops.engines.local_signal import terminate
 from mlops.jobs import JOB_DOCUMENT_ENV, JobDocument
 
 _logger = logging.getLogger(__name__)
 _NAME = re.compile(r"\A[A-Za-z0-9][A-Za-z0-9-]{0,127}\Z")
 _RUNNER_LOG = "runner.log"
+_PATIENCE = 10.0  # seconds; the kernel ends what gets SIGKILL sooner, unless a disk hangs
 
 OnChange = Callable[[JobDocument, JobState], None]
 
@@ -200,7 +201,7 @@ class LocalEngine:
 
     def _job_environment(self, job: JobFolder) -> dict[str, str]:
         passed = {name: value for name, value in os.environ.items() if name in PASSED_ON}
-        told = {JOB_DOCUMENT_ENV: str(job.path / JOB_FILE)}
+        told = {JOB_DOCUMENT_ENV: str(job.path / JOB_FILE), FOLDER_ENV: str(job.path)}
         return {**passed, **self._environment, **job.secrets(), **told}
 
     def _watch(self, job: JobFolder, runner: subprocess.Popen[bytes] | None) -> None:
@@ -223,7 +224,7 @@ class LocalEngine:
             return
         runner = job.runner() or {}
         try:
-            end_orphans(str(job.path / JOB_FILE), runner.get("pid"), self.grace)
+            end_orphans(str(job.path), runner.get("pid"), _PATIENCE)
         except TimeoutError:
             _logger.exception("job %s is lost", job.name)
         job.end(lost=True, started=runner.get("started"))

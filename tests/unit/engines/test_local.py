@@ -98,7 +98,9 @@ def processes_of(folder: Path) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         try:
-            if process.environ().get("MLOPS_JOB", "").startswith(f"{folder}/"):
+            if process.status() == psutil.STATUS_ZOMBIE:
+                continue
+            if process.environ().get("MLOPS_JOB_FOLDER", "").startswith(f"{folder}/"):
                 found.append(process)
         except (psutil.Error, OSError):
             continue
@@ -262,11 +264,6 @@ def family(bench: Bench, engine_options: dict[str, float] | None = None) -> Loca
     return engine
 
 
-def job_processes(bench: Bench) -> list[psutil.Process]:
-    runner = bench.runner("family").pid
-    return [process for process in processes_of(bench.folder) if process.pid != runner]
-
-
 def test_stop_ends_all_that_a_stubborn_job_started(bench: Bench) -> None:
     engine = family(bench)
     running = processes_of(bench.folder)
@@ -344,10 +341,26 @@ def test_a_killed_runner_loses_the_job_and_its_processes(bench: Bench) -> None:
 
 
 def test_runner_and_job_killed_together(bench: Bench) -> None:
-    family(bench)
-    for process in processes_of(bench.folder):
-        process.kill()
+    """What the job started is ended too, although neither is there to do it."""
+    fifo = bench.fifo("pid")
+    engine = bench.engine(
+        f"""
+        import subprocess
+        del os.environ["MLOPS_JOB"]
+        subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+        open({str(fifo)!r}, "w").write(str(os.getpid()))
+        time.sleep(600)
+        """
+    )
+    engine.start(spec("both"))
+    job = psutil.Process(says_pid(fifo))
+    (child,) = job.children()
+    runner = bench.runner("both")
+    runner.suspend()
+    job.kill()
+    runner.kill()
     assert bench.end()[1].phase is Phase.LOST
+    assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
 
 
 SERVICE = """

@@ -1,0 +1,128 @@
+"""Brings the record and the engines into agreement, on a schedule while runs are open.
+
+It only notices; what is to be done about it is said in events, and done by the functions that do
+it otherwise.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from aws_lambda_powertools import Logger
+
+from functions.messages import Handler, from_environment, queue_handler
+from functions.runs import Run, run_of
+from functions.services import Services
+from mlops.engines import JobState, Phase
+from mlops.events import RECORD_SOURCE, BusEvent, Function, RecordEvent, job_event
+from mlops.items.kinds import Kind
+from mlops.items.status import OPEN
+
+_LAUNCH_PATIENCE = timedelta(seconds=30)
+"""How long an event of acceptance may be on its way before it is sent again."""
+
+
+def reconcile(event: BusEvent, services: Services, logger: Logger) -> None:  # noqa: ARG001
+    """Ask the engine about every open run; one that cannot be asked does not keep the others."""
+    faults: list[Exception] = []
+    for run in open_runs(services):
+        try:
+            _check(run, services, logger)
+        except Exception as error:
+            logger.exception("run could not be checked", extra={"run": run.id})
+            faults.append(error)
+    if faults:
+        raise ExceptionGroup("some open runs could not be checked", faults)
+
+
+def open_runs(services: Services) -> Iterator[Run]:
+    """Every run that has not ended, of every workspace."""
+    workspaces = services.api.get_json("/workspaces")["workspaces"]
+    of = {one["collections"][Kind.TRAINING_RUN.value]: one["id"] for one in workspaces}
+    if not of:
+        return
+    statuses = sorted(status.value for status in OPEN)
+    found = services.api.search(
+        **{
+            "collections": sorted(of),
+            "filter-lang": "cql2-json",
+            "filter": {"op": "in", "args": [{"property": "mlops:status"}, statuses]},
+        }
+    )
+    for item in found:
+        yield run_of(of[item["collection"]], item)
+
+
+def build(services: Services) -> Handler:
+    """The handler of the schedule, whether it comes through a queue or straight."""
+    queued = queue_handler(Function.RECONCILE, reconcile, services)
+    logger = Logger(service=Function.RECONCILE.value)
+
+    def handle(event: dict[str, Any], context: Any) -> dict[str, Any]:
+        if "Records" in event:
+            return queued(event, context)
+        reconcile(BusEvent.model_validate({**event, "detail_type": "schedule"}), services, logger)
+        return {}
+
+    return handle
+
+
+def _check(run: Run, services: Services, logger: Logger) -> None:
+    engine = services.engines.get(run.engine_name)
+    state = engine.describe(run.engine_job) if engine is not None else JobState(Phase.UNKNOWN)
+    noted = {"run": run.id, "job": run.engine_job, "phase": state.phase.value}
+    if state.phase.is_over:
+        logger.info("the job has ended, its run has not", extra=noted)
+        services.bus.publish(_job_event(run, state))
+    elif state.phase is Phase.UNKNOWN and run.record.job is not None:
+        logger.warning("the job is lost", extra=noted)
+        services.bus.publish(_job_event(run, JobState(Phase.LOST)))
+    elif state.phase is Phase.UNKNOWN and _waited(run):
+        logger.warning("the run has no job", extra=noted)
+        services.bus.publish(_accepted_event(run, services))
+
+
+def _waited(run: Run) -> bool:
+    since = run.properties.get("updated") or run.properties["created"]
+    return datetime.now(UTC) - datetime.fromisoformat(since) > _LAUNCH_PATIENCE
+
+
+def _job_event(run: Run, state: JobState) -> BusEvent:
+    return job_event(
+        run.engine_name,
+        run.engine_job,
+        state,
+        workspace=run.workspace,
+        collection=run.collection,
+        item=run.id,
+        attempt=run.attempt,
+    )
+
+
+def _accepted_event(run: Run, services: Services) -> BusEvent:
+    now = datetime.now(UTC)
+    identity = f"{run.job}:accepted"
+    detail = RecordEvent(
+        id=identity,
+        time=now,
+        workspace=run.workspace,
+        collection=run.collection,
+        item=run.id,
+        attempt=run.attempt,
+        href=f"{services.api.url}/collections/{run.collection}/items/{run.id}",
+    )
+    return BusEvent(
+        id=identity,
+        source=RECORD_SOURCE,
+        detail_type="run.accepted",
+        time=now,
+        detail=detail.model_dump(mode="json"),
+    )
+
+
+_from_environment = from_environment(build)
+
+
+def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    """AWS Lambda's entry point."""
+    return _from_environment()(event, context)
