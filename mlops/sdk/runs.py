@@ -13,7 +13,7 @@ from mlops.items.rels import Rel
 from mlops.items.status import Status
 from mlops.sdk.data import Data
 from mlops.sdk.records import Run
-from mlops.sdk.updates import RunUpdate, Watch
+from mlops.sdk.updates import LogPlace, RunUpdate, Watch, log_from
 from mlops.sdk.workspaces import Workspaces
 
 
@@ -138,9 +138,10 @@ class Runs:
         collection = self._collection(workspace)
         return Watch(self._api, collection, run, log=log).updates(interval)
 
-    def log(self, run: str, *, workspace: str | None = None, offset: int = 0) -> tuple[str, int]:
-        """A run's log from byte ``offset`` on, and where it ends."""
-        return self._api.read_log(self._collection(workspace), run, offset)
+    def log(self, run: str, *, workspace: str | None = None) -> str:
+        """A run's log as far as it has come."""
+        collection = self._collection(workspace)
+        return "".join(log_from(self._api, collection, run, LogPlace()))
 
     def dismiss(self, run: str, *, workspace: str | None = None) -> Run:
         """End a run; ConflictError when it has ended."""

@@ -50,6 +50,13 @@ class Logged:
     text: str
 
 
+@dataclass
+class LogPlace:
+    """How far a log was read, in bytes."""
+
+    offset: int = 0
+
+
 RunUpdate = StatusChanged | Progressed | Measured | Logged
 
 
@@ -64,7 +71,7 @@ class Watch:
         self._status: Status | None = None
         self._progress = 0.0
         self._cursor = 0
-        self._offset = 0
+        self._place = LogPlace()
 
     def updates(self, interval: float) -> Iterator[RunUpdate]:
         """Updates until the run has ended, asking every ``interval`` seconds."""
@@ -85,17 +92,33 @@ class Watch:
             yield StatusChanged(run.status, run)
 
     def _new_content(self, run: Run) -> Iterator[RunUpdate]:
-        history = self._api.read_metrics(self._collection, self._run, self._cursor)
-        self._cursor = history["cursor"]
-        if history["points"]:
-            yield Measured(tuple(_point(point) for point in history["points"]))
+        for points in self._new_points():
+            yield Measured(points)
         if self._log:
-            text, self._offset = self._api.read_log(self._collection, self._run, self._offset)
-            if text:
+            for text in log_from(self._api, self._collection, self._run, self._place):
                 yield Logged(text)
         if run.progress != self._progress:
             self._progress = run.progress
             yield Progressed(run.progress)
+
+    def _new_points(self) -> Iterator[tuple[MetricPoint, ...]]:
+        """What was measured since the last turn, page after page."""
+        while True:
+            history = self._api.read_metrics(self._collection, self._run, self._cursor)
+            if not history["points"]:
+                return
+            self._cursor = history["cursor"]
+            yield tuple(_point(point) for point in history["points"])
+
+
+def log_from(api: Api, collection: str, run: str, place: LogPlace) -> Iterator[str]:
+    """A run's log from ``place`` on, piece after piece; ``place`` moves along."""
+    while True:
+        text, offset = api.read_log(collection, run, place.offset)
+        if offset == place.offset:
+            return
+        place.offset = offset
+        yield text
 
 
 def _point(point: dict[str, object]) -> MetricPoint:

@@ -1,0 +1,80 @@
+"""From an error to an exit code and a sentence on stderr."""
+
+import sys
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from cli.exit_codes import ExitCode
+
+_EXTRA_OF = {
+    "numpy": "data",
+    "pyarrow": "data",
+    "rasterio": "data",
+    "onnx": "train-pytorch",
+    "onnxruntime": "train-pytorch",
+    "torch": "train-pytorch",
+    "boto3": "functions",
+}
+
+
+class FailingGroup(TyperGroup):
+    """The root of the commands: errors that are the user's to solve end as a sentence."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            failure = explain(error)
+            if failure is None:
+                raise
+            code, sentence = failure
+            typer.secho(f"Error: {sentence}", fg="red", err=True)
+            raise typer.Exit(code) from error
+
+
+def explain(error: Exception) -> tuple[ExitCode, str] | None:
+    """The exit code and the sentence for an error, or None when it is a defect of ours."""
+    if isinstance(error, ModuleNotFoundError):
+        return _missing_module(error)
+    if isinstance(error, OSError):
+        named = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        return ExitCode.FAILED, named
+    kinds = _kinds()
+    code = next((code for kind, code in kinds if isinstance(error, kind)), None)
+    return None if code is None else (code, str(error))
+
+
+def _missing_module(error: ModuleNotFoundError) -> tuple[ExitCode, str]:
+    extra = _EXTRA_OF.get((error.name or "").partition(".")[0], "local")
+    return (
+        ExitCode.FAILED,
+        f"this needs {error.name}, which is not installed: pip install 'stac-mlops[{extra}]'",
+    )
+
+
+def _kinds() -> list[tuple[type[Exception], ExitCode]]:
+    """Kinds of error with their codes, the narrow before the wide; imported once one occurred."""
+    from mlops import api
+    from mlops.datasets import DatasetError
+    from mlops.items.ids import InvalidIdError
+    from mlops.sdk.assets import AssetError
+    from mlops.sdk.workspaces import WorkspaceChoiceError
+
+    kinds: list[tuple[type[Exception], ExitCode]] = [
+        (api.NotFoundError, ExitCode.NOT_FOUND),
+        (api.ConflictError, ExitCode.CONFLICT),
+        (api.UnavailableError, ExitCode.UNREACHABLE),
+        (api.ApiError, ExitCode.REFUSED),
+        (api.FileChangedError, ExitCode.REFUSED),
+        (DatasetError, ExitCode.REFUSED),
+        (AssetError, ExitCode.REFUSED),
+        (InvalidIdError, ExitCode.USAGE),
+        (WorkspaceChoiceError, ExitCode.USAGE),
+    ]
+    if "infra.local" in sys.modules:
+        from infra.local import StartupError
+
+        kinds.append((StartupError, ExitCode.FAILED))
+    return kinds
