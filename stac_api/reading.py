@@ -67,7 +67,8 @@ def _whole(item: Document) -> Document:
     if "stac_version" in item or not base_item:
         return item
     present = {key: value for key, value in base_item.items() if value is not None}
-    return cast(Document, hydrate(present, item))
+    hydrated: Document = hydrate(present, item)
+    return hydrated
 
 
 async def _search(request: Request, body: str) -> Document:
