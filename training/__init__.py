@@ -1,0 +1,1 @@
+"""What runs inside a training job: the agent, the recipes and the export to ONNX."""

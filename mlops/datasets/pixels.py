@@ -20,6 +20,8 @@ import numpy.typing as npt
 import rasterio
 from rasterio.errors import RasterioError
 
+from mlops.datasets import DatasetError
+
 IGNORED = -1
 """The label of a pixel that has none."""
 
@@ -27,8 +29,11 @@ Series = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
 
 
-class PixelDataError(ValueError):
+class PixelDataError(DatasetError):
     """A sample that cannot be used; the message names the sample and says why."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__([problem])
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Recipe ``pixel-timeseries``: land cover from a pixel's time series, by a temporal CNN."""

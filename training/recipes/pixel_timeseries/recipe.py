@@ -1,0 +1,249 @@
+"""The recipe from its inputs to the model that it hands over."""
+
+import os
+import platform
+import time
+from typing import Literal
+
+import numpy as np
+import torch
+
+from mlops.items.model_description import (
+    DESCRIPTION_FILE,
+    ONNX_FILE,
+    ModelDescription,
+    Parity,
+    TensorDescription,
+)
+from mlops.recipes import PixelTimeSeriesHyperparameters
+from training.contract import cpu_count
+from training.environment import installed_versions
+from training.metrics_file import MetricsWriter
+from training.onnx_export import Exported, check_parity, export_onnx, parameter_count
+from training.recipes.inputs import RecipeInputs, write_json
+from training.recipes.pixel_timeseries.data import PixelData, load
+from training.recipes.pixel_timeseries.network import Probabilities, TemporalCnn
+from training.recipes.pixel_timeseries.scores import Confusion, as_table, baseline_scores
+from training.recipes.pixel_timeseries.training import (
+    Trained,
+    class_weights,
+    evaluate,
+    prepare,
+    train,
+)
+
+NATIVE_FILE = "model.pt"
+CHECKPOINT_FILE = "best.pt"
+EVALUATION_FILE = "evaluation.json"
+_PARITY_SAMPLES = 2048
+# The epochs' part of the whole; the rest is evaluation and export.
+_EPOCHS_PART = 0.95
+
+
+def run(inputs: RecipeInputs, options: PixelTimeSeriesHyperparameters) -> None:
+    """Train, evaluate, export and hand over the model. Deterministic for one seed and machine."""
+    torch.set_num_threads(cpu_count())
+    torch.use_deterministic_algorithms(True)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    began = time.monotonic()
+    data = load(inputs, seed=options.seed, max_pixels=options.max_pixels)
+    _say(_summary(data, device, time.monotonic() - began))
+    with MetricsWriter(inputs.metrics_file) as metrics:
+        trained = _train(inputs, options, data, device, metrics)
+        final, matrices = _evaluate(trained, data, options, device)
+        # Once more after the last epoch: the last values are those of the model handed over.
+        metrics.log(options.epochs + 1, {**trained.metrics, **final}, progress=_EPOCHS_PART)
+        _write_evaluation(inputs, data, trained, final, matrices)
+        _hand_over(inputs, options, data, trained.network, device)
+        metrics.log(options.epochs + 1, {}, progress=1.0)
+
+
+def _train(
+    inputs: RecipeInputs,
+    options: PixelTimeSeriesHyperparameters,
+    data: PixelData,
+    device: torch.device,
+    metrics: MetricsWriter,
+) -> Trained:
+    def after_epoch(
+        epoch: int, values: dict[str, float], is_best: bool, network: TemporalCnn
+    ) -> None:
+        if is_best:
+            # Replaced as a whole: a job that is stopped meanwhile leaves a checkpoint that loads.
+            part = inputs.checkpoint_folder / f".part-{CHECKPOINT_FILE}"
+            torch.save(network.state_dict(), part)
+            part.replace(inputs.checkpoint_folder / CHECKPOINT_FILE)
+        metrics.log(epoch, values, progress=_EPOCHS_PART * epoch / options.epochs)
+        shown = ("train_loss", "val_loss", "val_accuracy", "val_balanced_accuracy", "val_macro_f1")
+        listed = "  ".join(f"{name} {values[name]:.4f}" for name in shown)
+        _say(f"epoch {epoch:>3}/{options.epochs}  {listed}{'  best' if is_best else ''}")
+
+    return train(
+        data,
+        options,
+        metric=inputs.metric,
+        goal=inputs.goal,
+        device=device,
+        after_epoch=after_epoch,
+    )
+
+
+def _evaluate(
+    trained: Trained,
+    data: PixelData,
+    options: PixelTimeSeriesHyperparameters,
+    device: torch.device,
+) -> tuple[dict[str, float], dict[str, Confusion]]:
+    """Scores of the best epoch on the test split, and of the majority class beside them."""
+    majority = int(np.bincount(data.train.labels, minlength=len(data.classes)).argmax())
+    weights = class_weights(data.train.labels, len(data.classes)) if options.class_weights else None
+    splits = {"validation": ("val_", data.validation)}
+    if data.test is not None:
+        splits["test"] = ("test_", data.test)
+    final: dict[str, float] = {"best_epoch": float(trained.best_epoch)}
+    matrices = {}
+    for split, (prefix, pixels) in splits.items():
+        prepared = prepare(trained.network, pixels, device)
+        values, matrix = evaluate(trained.network, prepared, weights, data.names, prefix)
+        matrices[split] = matrix
+        baseline = baseline_scores(matrix, majority)
+        final |= values | {f"{prefix}{name}": value for name, value in baseline.items()}
+        _say(
+            f"{split}: accuracy {values[f'{prefix}accuracy']:.4f} "
+            f"(always {data.names[majority]}: {baseline['baseline_accuracy']:.4f}), "
+            f"balanced {values[f'{prefix}balanced_accuracy']:.4f} "
+            f"({baseline['baseline_balanced_accuracy']:.4f})"
+        )
+    return final, matrices
+
+
+def _write_evaluation(
+    inputs: RecipeInputs,
+    data: PixelData,
+    trained: Trained,
+    final: dict[str, float],
+    matrices: dict[str, Confusion],
+) -> None:
+    write_json(
+        inputs.output_folder / EVALUATION_FILE,
+        {
+            "best_epoch": trained.best_epoch,
+            "objective": {"metric": inputs.metric, "goal": inputs.goal},
+            "held_out_training_samples": list(data.held_out),
+            "metrics": final,
+            "confusion": {split: as_table(m, data.names) for split, m in matrices.items()},
+        },
+    )
+
+
+def _hand_over(
+    inputs: RecipeInputs,
+    options: PixelTimeSeriesHyperparameters,
+    data: PixelData,
+    network: TemporalCnn,
+    device: torch.device,
+) -> None:
+    """Write ``model.onnx``, the native weights and ``model.json``; the last only if both agree."""
+    began = time.monotonic()
+    model = Probabilities(network).cpu().eval()
+    held_out = (data.test or data.validation).series
+    chosen = np.linspace(0, len(held_out) - 1, min(_PARITY_SAMPLES, len(held_out))).astype(int)
+    exported = export_onnx(
+        model,
+        torch.from_numpy(held_out[:2]),
+        inputs.model_folder / ONNX_FILE,
+        input_name="series",
+        output_name="probabilities",
+        dynamic_axes={0: "batch"},
+    )
+    parity = check_parity(exported, model, held_out[chosen])
+    torch.save(network.state_dict(), inputs.model_folder / NATIVE_FILE)
+    description = _describe(options, data, network, exported, parity, device)
+    write_json(inputs.model_folder / DESCRIPTION_FILE, description.model_dump(mode="json"))
+    _say(
+        f"exported to ONNX (opset {exported.opset}) in {time.monotonic() - began:.1f} s; differs "
+        f"from PyTorch by at most {parity.max_absolute_error:.2g} on {parity.samples} pixels"
+    )
+
+
+def _describe(
+    options: PixelTimeSeriesHyperparameters,
+    data: PixelData,
+    network: TemporalCnn,
+    exported: Exported,
+    parity: Parity,
+    device: torch.device,
+) -> ModelDescription:
+    _, dates, bands = data.train.series.shape
+    names = ", ".join(data.names)
+    return ModelDescription(
+        architecture="TempCNN",
+        learning_approach="supervised",
+        prediction_type="classification",
+        framework="PyTorch",
+        framework_version=torch.__version__.split("+")[0],
+        total_parameters=parameter_count(network),
+        inputs=[
+            TensorDescription(
+                name="series",
+                shape=[-1, dates, bands],
+                dim_order=["batch", "time", "bands"],
+                description=(
+                    f"A pixel's {dates} observations in the order and the units of the training "
+                    "data, NaN where one is missing. The graph normalises and fills gaps itself."
+                ),
+            )
+        ],
+        outputs=[
+            TensorDescription(
+                name="probabilities",
+                shape=[-1, len(data.classes)],
+                dim_order=["batch", "class"],
+                description=f"The probability of each class, in the order {names}.",
+            )
+        ],
+        classes=list(data.classes),
+        hyperparameters=options.model_dump(exclude_none=True),
+        opset=exported.opset,
+        exporter=exported.exporter,
+        parity=parity,
+        accelerator=_accelerator(device),
+        software=installed_versions(("torch", "onnx", "onnxruntime", "onnxscript", "numpy")),
+        native_file=NATIVE_FILE,
+    )
+
+
+def _accelerator(device: torch.device) -> Literal["amd64", "cuda", "macos-arm"] | None:
+    """What the model was trained on, in the words of the MLM extension."""
+    if device.type == "cuda":
+        return "cuda"
+    if platform.machine() in ("x86_64", "AMD64"):
+        return "amd64"
+    return "macos-arm" if platform.system() == "Darwin" else None
+
+
+def _summary(data: PixelData, device: torch.device, seconds: float) -> str:
+    parts = [f"{len(data.train)} training", f"{len(data.validation)} validation"]
+    if data.test is not None:
+        parts.append(f"{len(data.test)} test")
+    missing = float(np.isnan(data.train.series).mean())
+    text = (
+        f"read {', '.join(parts)} pixels x {data.train.series.shape[1]} dates in {seconds:.1f} s; "
+        f"{missing:.0%} of the observations are missing; classes {', '.join(data.names)}; "
+        f"training on {device.type} with {cpu_count()} cores"
+    )
+    if data.held_out:
+        text += (
+            "\nthere is no validation split: kept out of training for it, by the seed, are "
+            f"{', '.join(data.held_out)}"
+        )
+    absent = sorted(
+        name for index, name in enumerate(data.names) if not (data.train.labels == index).any()
+    )
+    if absent:
+        text += f"\nthe training pixels hold no {', '.join(absent)}: it will not be predicted"
+    return text
+
+
+def _say(text: str) -> None:
+    os.write(1, f"{text}\n".encode())
