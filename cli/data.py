@@ -117,8 +117,8 @@ def print_pushed(result: "PushResult") -> None:
     print_facts(
         [
             ("samples", f"{version.samples} ({_splits(version.splits)})"),
-            ("files", f"{result.total_files}, {bytes_text(result.total_bytes)}"),
-            ("uploaded", f"{result.uploaded_files}, {bytes_text(result.uploaded_bytes)}"),
+            ("files", f"{result.total_files} ({bytes_text(result.total_bytes)})"),
+            ("uploaded", f"{result.uploaded_files} ({bytes_text(result.uploaded_bytes)})"),
             ("item", version.href),
         ]
     )
@@ -141,7 +141,14 @@ def list_datasets(
     print_table(
         ("dataset", ">version", ">samples", ">size", "splits", "title"),
         [
-            (v.name, v.version, v.samples, bytes_text(v.size), _splits(v.splits), v.title)
+            (
+                v.name,
+                v.version,
+                v.samples,
+                bytes_text(v.size),
+                _splits(v.splits),
+                v.title if v.title != v.name else "",
+            )
             for v in versions
         ],
         empty="There is no dataset yet: push one with `mlops data push DIR --dataset NAME`.",
@@ -206,4 +213,6 @@ def sample(
 
 
 def _splits(splits: dict[str, dict[str, int]]) -> str:
-    return ", ".join(f"{name} {split['samples']}" for name, split in splits.items())
+    from mlops.jobs import SPLITS
+
+    return ", ".join(f"{name} {splits[name]['samples']}" for name in SPLITS if name in splits)

@@ -38,6 +38,9 @@ def explain(error: Exception) -> tuple[ExitCode, str] | None:
     """The exit code and the sentence for an error, or None when it is a defect of ours."""
     if isinstance(error, ModuleNotFoundError):
         return _missing_module(error)
+    if isinstance(error, BrokenPipeError):
+        # Whoever read our output has enough: Typer ends quietly.
+        return None
     if isinstance(error, OSError):
         named = f"{error.filename}: {error.strerror}" if error.filename else str(error)
         return ExitCode.FAILED, named

@@ -28,7 +28,6 @@ def up(
     All of it lies in one folder. Ctrl-C stops it; nothing is lost.
     """
     from infra.local.service import serve
-
     from mlops.sdk.endpoint import find_home
 
     folder = find_home(home).absolute()
@@ -55,7 +54,6 @@ def up(
 def doctor(home: options.Home = None, json: options.Json = False) -> None:
     """Check this machine and the stack in its home, and say what to do."""
     from infra.local.doctor import diagnose
-
     from mlops.sdk.endpoint import find_home
 
     checks = diagnose(find_home(home).absolute())

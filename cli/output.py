@@ -9,6 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 # Wide enough for any table: what reads a pipe wraps by itself or not at all.
 _PIPE_WIDTH = 1000
@@ -62,7 +63,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty:
         )
     for row in listed:
         table.add_row(*(Text(cell) for cell in row))
-    console().print(table)
+    _print(table)
 
 
 def print_facts(facts: Iterable[tuple[str, Any]]) -> None:
@@ -75,8 +76,16 @@ def print_facts(facts: Iterable[tuple[str, Any]]) -> None:
     table.add_column(overflow="fold")
     for name, value in facts:
         if value is not None and value != "":
-            table.add_row(name, value if isinstance(value, Text) else Text(str(value)))
-    console().print(table)
+            table.add_row(name, Text(str(value)))
+    _print(table)
+
+
+def _print(table: "Table") -> None:
+    screen = console()
+    with screen.capture() as captured:
+        screen.print(table)
+    # Rich fills every line up with spaces, which nobody wants in a file or a paste.
+    typer.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def bytes_text(count: float) -> str:

@@ -48,6 +48,9 @@ class RunView:
     """What is known of a run while it is followed, as a picture for a terminal."""
 
     def __init__(self) -> None:
+        from rich.spinner import Spinner
+
+        self._spinner = Spinner("dots")
         self.run: Run | None = None
         self.progress = 0.0
         self.history: dict[str, list[MetricPoint]] = defaultdict(list)
@@ -75,9 +78,8 @@ class RunView:
             return Text("")
         status = self.run.status
         head = Table.grid(padding=(0, 2, 0, 0))
-        head.add_row(
-            Text(self.run.id, style="bold", overflow="fold"), Text(status, style=_COLORS[status])
-        )
+        name, word = Text(self.run.id, style="bold", overflow="fold"), Text(status, _COLORS[status])
+        head.add_row(name, word, "" if status.is_terminal else self._spinner)
         bar = Table.grid(padding=(0, 2, 0, 0))
         bar.add_row(
             ProgressBar(total=1.0, completed=self.progress, width=40),
@@ -93,10 +95,12 @@ class RunView:
         table.add_column("value", justify="right", no_wrap=True)
         table.add_column("step", justify="right", no_wrap=True)
         table.add_column("course", no_wrap=True)
+        objective = self.run.objective if self.run else None
         for name, points in self.history.items():
             last = points[-1]
-            values = [point.value for point in points]
-            table.add_row(name, number_text(last.value), str(last.step), trend(values))
+            course = trend([point.value for point in points])
+            row = (name, number_text(last.value), str(last.step), course)
+            table.add_row(*row, style="bold" if name == objective else None)
         return table
 
 
@@ -121,7 +125,7 @@ def _follow_live(updates: "Iterable[RunUpdate]", screen: "Console") -> "Run":
     from mlops.sdk import Logged
 
     view = RunView()
-    with Live(view, console=screen, refresh_per_second=8, transient=False) as live:
+    with Live(view, console=screen, refresh_per_second=4) as live:
         for update in updates:
             if isinstance(update, Logged):
                 live.console.print(Text(update.text.rstrip("\n"), style="dim"))

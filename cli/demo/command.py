@@ -25,9 +25,8 @@ HYPERPARAMETERS = {"epochs": 25, "seed": 7}
 def demo(home: options.Home = None, json: options.Json = False) -> None:
     """Show all of it: push a synthetic dataset, train, get a model, score it. Takes minutes."""
     # Imported first: what is missing is said before anything is started.
-    import infra.local.service  # noqa: F401
-
     import cli.demo.evaluation  # noqa: F401
+    import infra.local.service  # noqa: F401
     from cli.demo.stack import StackError, running_stack
     from mlops.sdk import Client
     from mlops.sdk.endpoint import find_home

@@ -60,7 +60,10 @@ class PushRequest:
 
 @dataclass(frozen=True)
 class PushResult:
-    """A pushed version. ``created`` is False where the dataset had this very version before."""
+    """A pushed version. ``created`` is False where the dataset had this very version before.
+
+    Files and bytes are those of the samples; manifest and datacard come on top.
+    """
 
     item: Item
     created: bool
@@ -94,6 +97,7 @@ def push(api: Api, request: PushRequest, on_progress: OnProgress | None = None) 
         samples = {file.sha256: file for file in hashed.values()}
         uploader = _Uploader(api, request.workspace, _stage(on_progress, "uploading"))
         uploader.upload(samples)
+        uploaded_files, uploaded_bytes = uploader.files, uploader.bytes
         # The manifest goes last: where a manifest is, there is all that it names.
         hrefs = uploader.upload({file.sha256: file for file in (card, manifest_file)})
     item = dataset_item(
@@ -114,8 +118,8 @@ def push(api: Api, request: PushRequest, on_progress: OnProgress | None = None) 
         item=stored,
         created=created,
         scanned=scanned,
-        uploaded_files=uploader.files,
-        uploaded_bytes=uploader.bytes,
+        uploaded_files=uploaded_files,
+        uploaded_bytes=uploaded_bytes,
         total_files=len(samples),
         total_bytes=sum(file.size for file in samples.values()),
     )

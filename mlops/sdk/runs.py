@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
-from mlops.api import Api, Item
+from mlops.api import Api, Item, NotFoundError
 from mlops.items.extension import MLOPS, STAC_VERSION
 from mlops.items.ids import collection_id
 from mlops.items.kinds import Kind
@@ -59,7 +59,7 @@ class Runs:
 
         ``data`` are datasets as ``name`` (the latest version), ``name:v2`` or ``name-v2``; ``task``
         and ``framework`` are the recipe's first where left out. Raises
-        :class:`mlops.api.NotFoundError` when a dataset is not there.
+        :class:`mlops.api.NotFoundError` when a dataset or the recipe is not there.
         """
         workspace = self._workspaces.resolve(workspace)
         versions = [self._data.get(name, workspace=workspace) for name in data]
@@ -68,8 +68,8 @@ class Runs:
             "title": title,
             "mlops:model": model,
             "mlops:recipe": recipe,
-            "mlops:task": task or next(iter(described.get("tasks", [])), None),
-            "mlops:framework": framework or next(iter(described.get("frameworks", [])), None),
+            "mlops:task": task or described["tasks"][0],
+            "mlops:framework": framework or described["frameworks"][0],
             "mlops:hyperparameters": dict(hyperparameters or {}),
             "mlops:objective": dict(objective) if objective else None,
             "mlops:compute": dict(compute) if compute else None,
@@ -150,9 +150,10 @@ class Runs:
         return Run.of(self._api.merge_patch(collection, run, patch))
 
     def _recipe(self, name: str) -> dict[str, Any]:
-        recipes = self._api.get_json("/recipes")["recipes"]
-        # An unknown recipe is refused by the API, which names those there are.
-        return next((recipe for recipe in recipes if recipe["name"] == name), {})
+        recipes = {entry["name"]: entry for entry in self._api.get_json("/recipes")["recipes"]}
+        if name not in recipes:
+            raise NotFoundError(404, f"There is no recipe {name}: there is {', '.join(recipes)}.")
+        return dict(recipes[name])
 
     def _collection(self, workspace: str | None) -> str:
         return collection_id(self._workspaces.resolve(workspace), Kind.TRAINING_RUN)
