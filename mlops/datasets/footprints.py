@@ -40,7 +40,11 @@ def raster_footprint(crs: Any, transform: Any, width: int, height: int) -> Footp
     are divided until they follow the ground to a metre; an outline over the antimeridian becomes
     a MultiPolygon (RFC 7946, 3.1.9).
     """
-    corners = [transform * corner for corner in ((0, 0), (0, height), (width, height), (width, 0))]
+    a, b, c, d, e, f = transform[:6]
+    corners = [
+        (a * column + b * row + c, d * column + e * row + f)
+        for column, row in ((0, 0), (0, height), (width, height), (width, 0))
+    ]
     segments = 1
     fine = _to_wgs84(crs, _divide(corners, 2))
     while segments < _MOST_SEGMENTS and not _is_straight(fine):
