@@ -23,6 +23,7 @@ _COLORS = {
 }
 _BARS = "▁▂▃▄▅▆▇█"
 _TREND_WIDTH = 24
+_METRICS_IN_A_LINE = 5
 
 
 def follow(updates: "Iterable[RunUpdate]", *, json: bool) -> "Run":
@@ -151,11 +152,16 @@ def _follow_in_lines(updates: "Iterable[RunUpdate]") -> "Run":
 
 
 def metric_lines(points: "Iterable[MetricPoint]") -> list[str]:
-    """A line for each step with its metrics."""
+    """A line for each step with its first metrics: a log has no room for every class."""
     by_step: dict[int, list[str]] = defaultdict(list)
     for point in points:
         by_step[point.step].append(f"{point.name} {number_text(point.value)}")
-    return [f"step {step}: {', '.join(texts)}" for step, texts in sorted(by_step.items())]
+    lines = []
+    for step, texts in sorted(by_step.items()):
+        more = len(texts) - _METRICS_IN_A_LINE
+        rest = f", and {more} more" if more > 0 else ""
+        lines.append(f"step {step}: {', '.join(texts[:_METRICS_IN_A_LINE])}{rest}")
+    return lines
 
 
 def _follow_as_json(updates: "Iterable[RunUpdate]") -> "Run":

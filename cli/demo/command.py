@@ -19,18 +19,17 @@ WORKSPACE = "demo"
 DATASET = "synthetic-landcover"
 MODEL = "demo-landcover"
 RECIPE = "pixel-timeseries"
-HYPERPARAMETERS = {"epochs": 25, "seed": 7}
+# Small enough for a minute on two cores.
+HYPERPARAMETERS = {"epochs": 10, "filters": 32, "dense_units": 128, "seed": 7}
 
 
 def demo(home: options.Home = None, json: options.Json = False) -> None:
     """Show all of it: push a synthetic dataset, train, get a model, score it. Takes minutes."""
-    # Imported first: what is missing is said before anything is started.
-    import cli.demo.evaluation  # noqa: F401
-    import infra.local.service  # noqa: F401
-    from cli.demo.stack import StackError, running_stack
+    from cli.demo.stack import StackError, check_installed, running_stack
     from mlops.sdk import Client
     from mlops.sdk.endpoint import find_home
 
+    check_installed()
     folder = find_home(home).absolute()
     try:
         with running_stack(folder) as stack, Client(stack.url, workspace=WORKSPACE) as client:

@@ -1,5 +1,6 @@
 """The stack that the demo runs on: the one of its home, started for the demo where it is off."""
 
+import importlib.util
 import json
 import signal
 import socket
@@ -29,6 +30,13 @@ class Stack:
 
     url: str
     started: bool
+
+
+def check_installed() -> None:
+    """Raise ModuleNotFoundError for what the demo needs and lacks, before anything is started."""
+    for module in ("uvicorn", "rasterio", "torch", "onnxruntime"):
+        if importlib.util.find_spec(module) is None:
+            raise ModuleNotFoundError(f"No module named {module!r}", name=module)
 
 
 @contextmanager
