@@ -2,15 +2,18 @@
 
 from urllib.parse import unquote, urljoin
 
+from pydantic import ValidationError
+
 from mlops.identity import Role
 from mlops.items.extension import MLOPS, VERSION
-from mlops.items.ids import InvalidIdError, check_id, collection_id
+from mlops.items.ids import collection_id
 from mlops.items.kinds import Kind
+from mlops.items.model import ModelVersion
 from mlops.items.rels import Rel
 from mlops.items.status import Status
 from stac_api import hrefs, records
 from stac_api.documents import Document
-from stac_api.problems import Fault, Problem, invalid
+from stac_api.problems import Fault, Problem, faults_of, invalid
 from stac_api.records import Stored
 from stac_api.rules import Writing, add_extensions, now, versions
 from stac_api.rules.immutable import check_only_description_changed
@@ -23,7 +26,7 @@ class ModelRules:
         """Take the next version for a run that has no model yet, or find the one it has."""
         if writing.principal.role is not Role.SYSTEM:
             raise Problem(403, "A model is registered by the system when its run is successful.")
-        name = _model_name(item)
+        name = _check_request(item).model
         run = _run_of(writing, item)
         run_record = await records.lock_item(writing.connection, *run)
         if run_record is None:
@@ -44,7 +47,7 @@ class ModelRules:
 
     async def settle(self, writing: Writing, item: Document) -> None:
         """Link the older versions, and end the run as successful with a link to its model."""
-        await versions.link_older(writing, item, _model_name(item))
+        await versions.link_older(writing, item, item["properties"]["mlops:model"])
         collection = collection_id(writing.workspace, Kind.TRAINING_RUN)
         run = await records.lock_item(
             writing.connection, collection, item["properties"]["mlops:run"]
@@ -71,13 +74,11 @@ class ModelRules:
         check_only_description_changed("A model version", before, after)
 
 
-def _model_name(item: Document) -> str:
+def _check_request(item: Document) -> ModelVersion:
     try:
-        return check_id(item["properties"].get("mlops:model"), "model name")
-    except InvalidIdError as error:
-        raise invalid(
-            "The item is not a valid model.", Fault("/properties/mlops:model", str(error))
-        ) from error
+        return ModelVersion.model_validate(item["properties"])
+    except ValidationError as error:
+        raise invalid("The item is not a valid model.", *faults_of(error, "properties")) from error
 
 
 def _run_of(writing: Writing, item: Document) -> tuple[str, str]:

@@ -1,16 +1,15 @@
 """Rules of training data: a dataset version is made once and never changed."""
 
-import re
+from pydantic import ValidationError
 
 from mlops.items.extension import FILE, MLOPS, VERSION
-from mlops.items.ids import InvalidIdError, check_id
+from mlops.items.training_data import DatasetVersion, ManifestAsset
 from stac_api.documents import Document
-from stac_api.problems import Fault, Problem, invalid
+from stac_api.problems import Fault, faults_of, invalid
 from stac_api.records import Stored
 from stac_api.rules import Writing, add_extensions, now, versions
 from stac_api.rules.immutable import check_only_description_changed
 
-_DIGEST = re.compile(r"\A[0-9a-f]{64}\Z")
 _WHOLE_WORLD = {
     "type": "Polygon",
     "coordinates": [[[-180, -90], [180, -90], [180, 90], [-180, 90], [-180, -90]]],
@@ -23,13 +22,13 @@ class TrainingDataRules:
     async def admit(self, writing: Writing, item: Document) -> Stored | None:
         """Give the next version of the dataset, or find the one with the same manifest."""
         properties = item["properties"]
-        _check_request(item)
-        name, digest = properties["mlops:dataset"], properties["mlops:manifest_digest"]
+        request = _check_request(item)
+        name, digest = request.dataset, request.manifest_digest
         existing = await versions.find(writing, name, digest)
         if existing is not None:
             return existing
         await versions.take(writing, item, name, digest)
-        if properties.get("mlops:non_spatial") is True and item.get("geometry") is None:
+        if item.get("geometry") is None:
             item["geometry"] = _WHOLE_WORLD
         properties.setdefault("title", f"{name} v{properties['version']}")
         properties["created"] = properties["updated"] = now()
@@ -45,29 +44,21 @@ class TrainingDataRules:
         check_only_description_changed("A dataset version", before, after)
 
 
-def _check_request(item: Document) -> None:
-    properties = item["properties"]
+def _check_request(item: Document) -> DatasetVersion:
     faults = []
     try:
-        check_id(properties.get("mlops:dataset"), "dataset name")
-    except InvalidIdError as error:
-        faults.append(Fault("/properties/mlops:dataset", str(error)))
-    digest = properties.get("mlops:manifest_digest")
-    if not isinstance(digest, str) or not _DIGEST.match(digest):
-        faults.append(
-            Fault("/properties/mlops:manifest_digest", "must be a SHA-256 in lower-case hex digits")
-        )
-    samples = properties.get("mlops:samples")
-    if not isinstance(samples, int) or samples < 1:
-        faults.append(Fault("/properties/mlops:samples", "must be a number of samples above zero"))
-    manifest = (item.get("assets") or {}).get("manifest")
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("file:checksum"), str):
-        faults.append(Fault("/assets/manifest", "is needed, with its file:checksum"))
+        version = DatasetVersion.model_validate(item["properties"])
+    except ValidationError as error:
+        faults += faults_of(error, "properties")
+    try:
+        ManifestAsset.model_validate(item["assets"].get("manifest"))
+    except ValidationError as error:
+        faults += faults_of(error, "assets", "manifest")
     if faults:
         raise invalid("The item is not a valid dataset version.", *faults)
-    if item.get("geometry") is None and properties.get("mlops:non_spatial") is not True:
-        raise Problem(
-            422,
+    if item.get("geometry") is None and not version.non_spatial:
+        raise invalid(
             "A dataset version needs the footprint of its samples as geometry.",
-            [Fault("/geometry", "is needed; for data with no place, set mlops:non_spatial")],
+            Fault("/geometry", "is needed; for data with no place, set mlops:non_spatial"),
         )
+    return version

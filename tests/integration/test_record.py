@@ -20,12 +20,30 @@ def events(database_url: str) -> list[tuple[str, str]]:
         return [(str(kind), str(item)) for kind, item in rows.fetchall()]
 
 
+def tensor(*dimensions: str) -> dict[str, Any]:
+    return {"shape": [-1] * len(dimensions), "dim_order": dimensions, "data_type": "float32"}
+
+
 def model_item(run: str) -> dict[str, Any]:
     return {
         "type": "Feature",
         "stac_version": "1.1.0",
         "geometry": SQUARE,
-        "properties": {"datetime": "2017-01-01T00:00:00Z", "mlops:model": "landcover"},
+        "properties": {
+            "datetime": "2017-01-01T00:00:00Z",
+            "mlops:model": "landcover",
+            "mlm:name": "landcover",
+            "mlm:architecture": "TempCNN",
+            "mlm:input": [{"name": "series", "input": tensor("batch", "time")}],
+            "mlm:output": [
+                {
+                    "name": "probabilities",
+                    "tasks": ["classification"],
+                    "result": tensor("batch", "class"),
+                }
+            ],
+            "mlops:onnx": {"opset": 20},
+        },
         "links": [{"rel": "training-run", "href": f"../../{RUNS}/items/{run}"}],
         "assets": {"model": {"href": "../../../assets/alps/models/landcover/x/model.onnx"}},
     }
