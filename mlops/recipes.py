@@ -20,16 +20,16 @@ class PixelTimeSeriesHyperparameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    epochs: Annotated[int, Field(ge=1, le=10_000)] = 20
+    epochs: Annotated[int, Field(ge=1, le=10_000)] = 15
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-3
     batch_size: Annotated[int, Field(ge=1, le=65_536)] = 256
-    filters: Annotated[int, Field(ge=1, le=1024)] = 64
+    filters: Annotated[int, Field(ge=1, le=1024)] = 32
     kernel_size: Annotated[int, Field(ge=1, le=31)] = 5
     dense_units: Annotated[int, Field(ge=1, le=4096)] = 256
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1e-6
     class_weights: bool = True
-    """Weigh the loss by the inverse frequency of each class."""
+    """Weigh the loss by the inverse square root of each class's frequency."""
     max_pixels: Annotated[int, Field(ge=1)] | None = None
     """At most this many training pixels, drawn with the seed; all when left out."""
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
@@ -71,8 +71,8 @@ RECIPES: dict[str, Recipe] = {
             title="Land cover from a pixel's time series",
             description=(
                 "A temporal CNN (Pelletier et al. 2019) that classifies each pixel by its series "
-                "of observations; missing dates are masked. Samples are pairs of rasters on one "
-                "grid: a series (a band for each date) and labels."
+                "of observations; missing dates are interpolated. Samples are pairs of rasters on "
+                "one grid: a series (a band for each date) and labels."
             ),
             tasks=("classification", "semantic-segmentation"),
             frameworks=("pytorch",),

@@ -113,6 +113,9 @@ def script_environment(
         METRICS_FILE_ENV: str(folders.metrics),
         "PYTHONUNBUFFERED": "1",
     }
+    # OpenMP's threads spin while they wait: where two jobs share the cores, each then takes the
+    # other's time, and a training step took ten times as long.
+    environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for split in channels:
         environment[f"SM_CHANNEL_{split.upper()}"] = str(folders.channel(split))
     for name, value in hyperparameters.items():

@@ -45,6 +45,15 @@ def test_the_environment_is_sagemakers(
     assert json.loads(environment["SM_HOSTS"]) == [environment["SM_CURRENT_HOST"]]
 
 
+def test_a_wait_policy_that_was_chosen_is_kept(
+    document: Callable[..., JobDocument], tmp_path: Path
+) -> None:
+    folders = WorkFolders(tmp_path)
+    assert _environment(document([]), folders, {})["OMP_WAIT_POLICY"] == "PASSIVE"
+    chosen = {"OMP_WAIT_POLICY": "ACTIVE"}
+    assert _environment(document([]), folders, chosen)["OMP_WAIT_POLICY"] == "ACTIVE"
+
+
 def test_the_jobs_secrets_stay_with_the_agent(
     document: Callable[..., JobDocument], tmp_path: Path
 ) -> None:
