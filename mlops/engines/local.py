@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from mlops.engines import JobHandle, JobSpec, JobState, Phase, local_runner
-from mlops.engines.local_folder import JOB_FILE, JobFolder, job_folders
+from mlops.engines.local_folder import JOB_FILE, WORK_DIR_ENV, JobFolder, job_folders
 from mlops.engines.local_orphans import FOLDER_ENV, end_orphans
 from mlops.engines.local_signal import terminate
 from mlops.jobs import JOB_DOCUMENT_ENV, JobDocument
@@ -201,7 +201,11 @@ class LocalEngine:
 
     def _job_environment(self, job: JobFolder) -> dict[str, str]:
         passed = {name: value for name, value in os.environ.items() if name in PASSED_ON}
-        told = {JOB_DOCUMENT_ENV: str(job.path / JOB_FILE), FOLDER_ENV: str(job.path)}
+        told = {
+            JOB_DOCUMENT_ENV: str(job.path / JOB_FILE),
+            FOLDER_ENV: str(job.path),
+            WORK_DIR_ENV: str(job.work),
+        }
         return {**passed, **self._environment, **job.secrets(), **told}
 
     def _watch(self, job: JobFolder, runner: subprocess.Popen[bytes] | None) -> None:
@@ -239,6 +243,7 @@ class LocalEngine:
                 self._closed.wait(pause)
                 pause = min(2 * pause, 60.0)
             else:
+                job.remove_work()
                 job.acknowledge()
                 return
 

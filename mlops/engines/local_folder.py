@@ -23,6 +23,8 @@ from mlops.engines.local_reasons import explain
 from mlops.engines.local_runner import EXIT_FILE, RUNNER_FILE, STOP_FILE
 from mlops.jobs import JobDocument
 
+WORK_DIR_ENV = "MLOPS_WORK_DIR"
+"""Tells a job where to stage its data and to work; removed when it has ended."""
 _NEW = ".new-"
 JOB_FILE = "job.json"
 _QUEUED_FILE = "queued.json"
@@ -106,6 +108,16 @@ class JobFolder:
     def is_acknowledged(self) -> bool:
         """Whether the end of the job was told to whom it concerns."""
         return (self.path / _ACKNOWLEDGED_FILE).is_file()
+
+    @property
+    def work(self) -> Path:
+        """Where the job works."""
+        return self.path / "work"
+
+    def remove_work(self) -> None:
+        """Free the disk of what the job staged: what counts was uploaded."""
+        if self.work.exists():
+            shutil.rmtree(self.work)
 
     def acknowledge(self) -> None:
         """Note that the end of the job was told."""

@@ -501,6 +501,18 @@ def test_an_end_that_could_not_be_told_is_told_again(bench: Bench) -> None:
     assert bench.end()[0] == "untold"
 
 
+def test_the_work_folder_is_removed_at_the_end(bench: Bench) -> None:
+    bench.engine(
+        """
+        os.makedirs(os.environ["MLOPS_WORK_DIR"] + "/input")
+        open(os.environ["MLOPS_WORK_DIR"] + "/input/blob", "w").write("staged")
+        """
+    ).start(spec("staged"))
+    assert bench.end()[1].phase is Phase.SUCCEEDED
+    wait_until((bench.folder / "staged" / "acknowledged").exists)
+    assert not (bench.folder / "staged" / "work").exists()
+
+
 def test_unknown_jobs(bench: Bench) -> None:
     engine = bench.engine("pass")
     for name in ("nothing", "../jobs", "", "a/b", "a" * 500):
