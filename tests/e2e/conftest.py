@@ -41,6 +41,7 @@ class Stack:
     def __init__(self, folder: Path) -> None:
         self.home = Home(folder)
         self.url = ""
+        self.settings: dict[str, str] = {}
         self.process: subprocess.Popen[bytes] | None = None
 
     def up(self) -> None:
@@ -52,7 +53,7 @@ class Stack:
                 [*_MLOPS, "up", "--home", str(self.home.folder), "--port", "0"],
                 stdout=output,
                 stderr=output,
-                env=_environment(),
+                env={**_environment(), **self.settings},
             )
         self.url = wait_for(self._announced, "the service", 60)
 
@@ -80,10 +81,10 @@ class Stack:
     def mlops(self, *arguments: str, code: int = 0) -> str:
         """Run an `mlops` command against this stack and return what it printed."""
         result = subprocess.run(
-            [*_MLOPS, *arguments, "--home", str(self.home.folder)],
+            [*_MLOPS, *arguments],
             capture_output=True,
             text=True,
-            env=_environment(),
+            env={**_environment(), "MLOPS_HOME": str(self.home.folder)},
             timeout=_PATIENCE,
             check=False,
         )
