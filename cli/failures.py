@@ -25,6 +25,8 @@ class FailingGroup(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
+        except (typer.Exit, typer.Abort):
+            raise
         except Exception as error:
             failure = explain(error)
             if failure is None:

@@ -99,11 +99,12 @@ def pull(
 
 def print_model(version: "ModelVersion", *, metrics: bool = True) -> None:
     """A model version for people, with its ``metrics`` or without."""
-    links = [
+    # Once each: a dataset is linked for every split that it gave.
+    links = dict.fromkeys(
         (link["rel"], link["href"])
         for link in version.item.get("links", [])
         if link["rel"] in _SHOWN_LINKS
-    ]
+    )
     print_facts(
         [
             ("model", f"{version.name} version {version.version}"),

@@ -75,24 +75,24 @@ def submit(
         "--id": run_id,
         "--max-runtime": max_runtime,
     }
-    item = _item_of_file(file, [name for name, value in flags.items() if value]) if file else None
-    hyperparameters = dict(_parameter(text) for text in param or ())
-    goal = _objective(objective) if objective else None
+    item: dict[str, Any] | None = None
+    request: dict[str, Any] = {}
+    if file:
+        item = _item_of_file(file, [name for name, value in flags.items() if value])
+    else:
+        request = {
+            "model": _needed("--model", model),
+            "recipe": _needed("--recipe", recipe),
+            "data": _needed("--data", data),
+            "task": task,
+            "hyperparameters": dict(_parameter(text) for text in param or ()),
+            "objective": _objective(objective) if objective else None,
+            "compute": {"max_runtime": max_runtime} if max_runtime else None,
+            "title": title,
+            "run_id": run_id,
+        }
     with options.connect(url, home, workspace) as client:
-        if item is not None:
-            run = client.runs.submit(item)
-        else:
-            run = client.runs.train(
-                model=_needed("--model", model),
-                recipe=_needed("--recipe", recipe),
-                data=_needed("--data", data),
-                task=task,
-                hyperparameters=hyperparameters,
-                objective=goal,
-                compute={"max_runtime": max_runtime} if max_runtime else None,
-                title=title,
-                run_id=run_id,
-            )
+        run = client.runs.train(**request) if item is None else client.runs.submit(item)
         if json and not watch:
             emit_json(run.item)
             return

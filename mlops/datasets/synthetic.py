@@ -57,7 +57,7 @@ class SyntheticSpec:
     test: int = 8
     size: int = 18
     dates: int = 30
-    seed: int = 20211
+    seed: int = 20232
 
     @property
     def chips(self) -> int:
