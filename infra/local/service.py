@@ -3,8 +3,9 @@
 import asyncio
 import logging
 import os
+import signal
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -79,6 +80,7 @@ def serve(home: Path, port: int | None, on_ready: Callable[[str], None]) -> None
     place.create()
     settings = LocalSettings()
     with ExitStack() as parts:
+        parts.enter_context(_ended_by_signals())
         parts.enter_context(place.only_service())
         parts.enter_context(_logging_to(place.log))
         store = _store(settings, place)
@@ -161,6 +163,25 @@ class _AnnouncingServer(uvicorn.Server):
         """Let the rest end, then stop to answer."""
         await asyncio.to_thread(self.on_stopping)
         await super().shutdown(sockets)
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """SIGTERM ends the block as Ctrl-C does, through every clean-up, and neither leaves it.
+
+    uvicorn raises the signal that stopped it once more: by default SIGTERM would then end the
+    process before PostgreSQL is stopped.
+    """
+
+    def end(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        with suppress(KeyboardInterrupt):
+            yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -147,6 +147,19 @@ class TestData:
         assert any(name in ended["reason"] for name in names)
 
 
+class TestStop:
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_leaves_no_process(self, stack: Stack, number: signal.Signals) -> None:
+        server = psutil.Process(
+            int((stack.home.folder / "postgres/data/postmaster.pid").read_text().split()[0])
+        )
+        assert stack.process is not None
+        stack.process.send_signal(number)
+        assert stack.process.wait(30) == 0
+        # Where nobody collects it, an ended process stays as a zombie.
+        assert not server.is_running() or server.status() == psutil.STATUS_ZOMBIE
+
+
 class TestStart:
     def test_with_a_store_that_cannot_be_written(self, tmp_path: Path) -> None:
         result = subprocess.run(
