@@ -1,7 +1,9 @@
 """PyTorch to ONNX, and the proof that both give the same."""
 
 import logging
+import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ TOLERANCE = 1e-4
 # Relative to a magnitude below this an error says nothing: float32 itself is no finer there.
 _SMALLEST = 1e-6
 _PARITY_BATCH = 1024
+_TALKATIVE = ("onnxscript", "torch.onnx._internal.exporter._registration")
 
 Array = npt.NDArray[np.float32]
 
@@ -55,9 +58,7 @@ def export_onnx(
     """
     model = model.cpu().eval()
     axes = dict.fromkeys(dynamic_axes, torch.export.Dim.DYNAMIC)
-    # The exporter tells its progress and its optional parts at length.
-    logging.getLogger("onnxscript").setLevel(logging.ERROR)
-    with torch.no_grad():
+    with _quiet(), torch.no_grad():
         program = torch.onnx.export(
             model,
             (example,),
@@ -124,6 +125,22 @@ def check_parity(
 def parameter_count(model: nn.Module) -> int:
     """How many numbers the model learned."""
     return sum(parameter.numel() for parameter in model.parameters())
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's words about its own insides out of the user's log; errors stay."""
+    loggers = [logging.getLogger(name) for name in _TALKATIVE]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _batches(inputs: Array) -> Iterator[Array]:

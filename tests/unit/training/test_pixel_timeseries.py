@@ -219,6 +219,11 @@ def test_the_evaluation_holds_the_confusion_matrix(trained: Ran) -> None:
     assert evaluation["held_out_training_samples"] == []
 
 
+def test_the_log_is_the_recipes_own(trained: Ran) -> None:
+    assert "Warning" not in trained.log
+    assert "torchvision" not in trained.log
+
+
 def test_the_native_weights_load(trained: Ran) -> None:
     state = torch.load(trained.folders.model / "model.pt", weights_only=True)
     assert {"mean", "deviation"} <= set(state)
