@@ -68,7 +68,8 @@ def show(
 def pull(
     reference: Reference,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="File or folder [default: NAME-vN.onnx].")
+        str | None,
+        typer.Option("--output", "-o", help="File, or FOLDER/ [default: NAME-vN.onnx]."),
     ] = None,
     workspace: options.Workspace = None,
     url: options.Url = None,
@@ -82,7 +83,7 @@ def pull(
         version = client.models.get(reference)
         size = version.item["assets"].get("model", {}).get("file:size")
         with download_bar(version.id, size) as on_received:
-            pulled = client.models.pull(version, output, on_received=on_received)
+            pulled = client.models.pull(version, _target(output), on_received=on_received)
     if json:
         emit_json(
             {
@@ -95,6 +96,15 @@ def pull(
         )
         return
     typer.echo(f"{pulled.path} ({bytes_text(pulled.size)}), checksum as the Item says.")
+
+
+def _target(output: str | None) -> Path | None:
+    if output is None:
+        return None
+    path = Path(output)
+    if output.endswith("/"):
+        path.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def print_model(version: "ModelVersion", *, metrics: bool = True) -> None:

@@ -67,17 +67,14 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty:
 
 
 def print_facts(facts: Iterable[tuple[str, Any]]) -> None:
-    """Print names with their values, one a line; values that are None or empty are left out."""
-    from rich.table import Table
-    from rich.text import Text
+    """Print names with their values, one a line; values that are None or empty are left out.
 
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in facts:
-        if value is not None and value != "":
-            table.add_row(name, Text(str(value)))
-    _print(table)
+    Lines are not wrapped: a URL that the terminal wraps can still be copied whole.
+    """
+    listed = [(name, str(value)) for name, value in facts if value is not None and value != ""]
+    width = max((len(name) for name, _ in listed), default=0)
+    for name, value in listed:
+        typer.echo(f"{typer.style(name.ljust(width), bold=True)}  {value}")
 
 
 def _print(table: "Table") -> None:

@@ -8,7 +8,7 @@ import typer
 
 from cli import options
 from cli.exit_codes import ExitCode
-from cli.output import console, emit_json
+from cli.output import console, emit_json, say
 
 if TYPE_CHECKING:
     from cli.demo.evaluation import Evaluation
@@ -34,6 +34,9 @@ def demo(home: options.Home = None, json: options.Json = False) -> None:
     try:
         with running_stack(folder) as stack, Client(stack.url, workspace=WORKSPACE) as client:
             report = _show_all(client, stack, folder, json=json)
+    except KeyboardInterrupt:
+        say(f"\nStopped. A run that was under way goes on with: mlops up --home {folder}")
+        raise typer.Exit(130) from None
     except StackError as error:
         typer.secho(f"Error: {error}", fg="red", err=True)
         raise typer.Exit(ExitCode.FAILED) from error

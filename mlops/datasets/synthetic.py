@@ -136,14 +136,14 @@ def _forest(days: Floats, rng: np.random.Generator) -> Floats:
 
 
 def _shrubland(days: Floats, rng: np.random.Generator) -> Floats:
-    low = rng.uniform(0.28, 0.42)
-    return _season(days, low, rng.uniform(0.60, 0.76), rng.normal(110, 13), rng.normal(285, 16), 14)
+    low = rng.uniform(0.26, 0.36)
+    return _season(days, low, rng.uniform(0.54, 0.68), rng.normal(122, 10), rng.normal(278, 12), 16)
 
 
 def _grassland(days: Floats, rng: np.random.Generator) -> Floats:
-    low = rng.uniform(0.25, 0.42)
-    curve = _season(days, low, rng.uniform(0.64, 0.82), rng.normal(96, 13), rng.normal(298, 14), 13)
-    for _ in range(rng.integers(0, 4)):
+    low = rng.uniform(0.28, 0.44)
+    curve = _season(days, low, rng.uniform(0.66, 0.84), rng.normal(92, 11), rng.normal(300, 12), 13)
+    for _ in range(rng.integers(1, 4)):
         mown = rng.uniform(140, 260)
         recovery = np.where(days >= mown, np.exp(-(days - mown) / rng.uniform(14, 26)), 0.0)
         curve = curve - rng.uniform(0.18, 0.34) * recovery

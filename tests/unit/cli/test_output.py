@@ -17,6 +17,7 @@ import mlops.sdk.client
 import mlops.sdk.endpoint
 from cli.exit_codes import ExitCode
 from cli.failures import explain
+from cli.output import print_facts
 from cli.watching import metric_lines, trend, update_document
 from mlops.api import ApiError, ConflictError, NotFoundError, UnavailableError
 from mlops.datasets import DatasetError
@@ -88,3 +89,9 @@ def test_trend_leaves_out_what_is_not_finite() -> None:
 def test_lines_hold_the_first_metrics_of_a_step() -> None:
     lines = metric_lines([point(f"m{number}", number) for number in range(7)])
     assert lines == ["step 1: m0 0, m1 1, m2 2, m3 3, m4 4, and 2 more"]
+
+
+def test_facts_are_not_wrapped(capsys: pytest.CaptureFixture[str]) -> None:
+    href = "http://127.0.0.1:8080/" + "x" * 200
+    print_facts([("item", href), ("title", None), ("longer name", 1)])
+    assert capsys.readouterr().out == f"item         {href}\nlonger name  1\n"
