@@ -30,9 +30,9 @@ SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 class JobDataset(BaseModel):
     """One dataset version that a job trains on.
 
-    ``split`` is set where the run's link names one (``ml-aoi:split``): the dataset then gives
-    only the samples of that split. Channels that no link names are filled from the datasets'
-    own splits.
+    ``split`` is set where the run's link names one (``ml-aoi:split``): that channel is then filled
+    from the datasets of such links only. A channel that no link names is filled from the splits of
+    all the datasets.
     """
 
     model_config = ConfigDict(extra="forbid")

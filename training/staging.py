@@ -139,15 +139,21 @@ def dataset_samples(store: ObjectStore, dataset: JobDataset, folders: WorkFolder
 def assign_channels(datasets: list[tuple[JobDataset, list[Sample]]]) -> dict[Split, list[Sample]]:
     """Which samples each channel gets.
 
-    A dataset whose link names a split gives the samples of that split and no others. A channel
-    that no link names is filled from the splits of the datasets whose links name none.
+    A channel that links name is filled from the datasets of those links only; one that no link
+    names from the splits of all the datasets. So a single link that says "train" still brings the
+    validation and test samples of its dataset, and a link that says "test" beside another replaces
+    the test samples of that other dataset.
     """
     named = {dataset.split for dataset, _ in datasets if dataset.split is not None}
     channels: dict[Split, list[Sample]] = {split: [] for split in SPLITS}
+    taken: set[tuple[str, str]] = set()
     for dataset, samples in datasets:
-        wanted = {dataset.split} if dataset.split is not None else set(SPLITS) - named
+        wanted = (set(SPLITS) - named) | {dataset.split}
         for sample in samples:
-            if sample.entry.split in wanted:
+            identity = (sample.dataset, sample.entry.id)
+            # One dataset may be linked once for each split.
+            if sample.entry.split in wanted and identity not in taken:
+                taken.add(identity)
                 channels[sample.entry.split].append(sample)
     for split in SPLITS:
         channels[split].sort(key=lambda sample: (sample.dataset, sample.entry.id))

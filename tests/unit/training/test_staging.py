@@ -87,14 +87,25 @@ def test_what_is_no_manifest_is_refused(
         stage(store, [dataset], folders, Event())
 
 
-def test_a_link_with_a_split_gives_that_split_only(
+def test_a_single_link_with_a_split_brings_the_other_splits_too(
     store: FolderStore, chips: list[Chip], folders: WorkFolders
 ) -> None:
     dataset = store_dataset(store, chips, split="train")
 
     staged = stage(store, [dataset], folders, Event())
 
-    assert staged.channels == ("train",)
+    assert staged.channels == ("train", "validation", "test")
+
+
+def test_a_dataset_linked_once_for_each_split_gives_each_sample_once(
+    store: FolderStore, chips: list[Chip], folders: WorkFolders
+) -> None:
+    links = [store_dataset(store, chips, split=split) for split in ("train", "validation")]
+
+    staged = stage(store, links, folders, Event())
+
+    found = [sample.entry.id for split in staged.channels for sample in staged.samples[split]]
+    assert sorted(found) == sorted(chip.id for chip in chips)
 
 
 def test_channels_that_no_link_names_come_from_the_other_datasets(

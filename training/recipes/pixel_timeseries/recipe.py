@@ -51,11 +51,11 @@ def run(inputs: RecipeInputs, options: PixelTimeSeriesHyperparameters) -> None:
     with MetricsWriter(inputs.metrics_file) as metrics:
         trained = _train(inputs, options, data, device, metrics)
         final, matrices = _evaluate(trained, data, options, device)
-        # Once more after the last epoch: the last values are those of the model handed over.
-        metrics.log(options.epochs + 1, {**trained.metrics, **final}, progress=_EPOCHS_PART)
+        # Said once more: the last values of a run are those of the model that it hands over.
+        metrics.log(trained.best_epoch, {**trained.metrics, **final}, progress=_EPOCHS_PART)
         _write_evaluation(inputs, data, trained, final, matrices)
         _hand_over(inputs, options, data, trained.network, device)
-        metrics.log(options.epochs + 1, {}, progress=1.0)
+        metrics.log(options.epochs, {}, progress=1.0)
 
 
 def _train(
