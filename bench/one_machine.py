@@ -23,7 +23,7 @@ import httpx
 import psutil
 
 from infra.local.postgres import Cluster
-from mlops.datasets.synthetic import make_dataset
+from mlops.datasets.synthetic import write_synthetic
 from mlops.sdk import Client
 
 MLOPS = [sys.executable, "-m", "cli.main"]
@@ -120,7 +120,7 @@ def main() -> None:
         report_memory("memory, idle after a start", stack.memory())
         client = Client(stack.url)
         client.workspaces.create("bench")
-        make_dataset(home / "sample", seed=1)
+        write_synthetic(home / "sample")
         client.data.push(home / "sample", dataset="bench")
         times = [time_run(stack, client, number) for number in range(count)]
         start = statistics.median(first for first, _ in times)

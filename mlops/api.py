@@ -182,10 +182,6 @@ class Api:
         path = f"/workspaces/{workspace}/uploads"
         return cast(dict[str, Any], self.request("POST", path, json={"files": files}).json())
 
-    def missing_uploads(self, workspace: str, files: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Which of these (``sha256``, ``size``) are missing, and the URL to PUT each to."""
-        return cast(list[dict[str, Any]], self.plan_uploads(workspace, files)["missing"])
-
     def upload(
         self,
         url: str,

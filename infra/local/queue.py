@@ -14,6 +14,7 @@ from mlops.events import BusEvent, Function, routes
 CHANNEL = "mlops_queue"
 MAX_RECEIVES = 6
 _FIRST_PAUSE = 0.5
+"""Seconds before the second try; each pause is twice the one before."""
 _LONGEST_PAUSE = 60.0
 _VISIBILITY = 900.0
 """Seconds that a function has before its message comes again."""
@@ -44,8 +45,9 @@ class DeadLetter:
 class LocalQueue:
     """Queues over one connection that threads share; also the :class:`EventBus` of one machine."""
 
-    def __init__(self, database_url: str) -> None:
+    def __init__(self, database_url: str, first_pause: float = _FIRST_PAUSE) -> None:
         self._url = database_url
+        self._first_pause = first_pause
         self._connection: psycopg.Connection[Any] | None = None
         self._lock = threading.Lock()
 
@@ -97,7 +99,7 @@ class LocalQueue:
         """Retry a message later, or make it a dead letter; True in the second case."""
         dead = message.receives >= MAX_RECEIVES
         # Jitter is no secret: any spread will do.
-        pause = min(_FIRST_PAUSE * 2 ** (message.receives - 1), _LONGEST_PAUSE)
+        pause = min(self._first_pause * 2 ** (message.receives - 1), _LONGEST_PAUSE)
         pause *= random.uniform(0.75, 1.25)  # noqa: S311
         with self._lock, self._transaction() as cursor:
             if dead:

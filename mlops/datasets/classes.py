@@ -1,18 +1,26 @@
 """The classes of a dataset: as ``classes.json`` says, else as the labels show them."""
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from mlops.datasets import DatasetError
 from mlops.datasets.layout import CLASSES_FILE
 
 
 class DatasetClass(BaseModel):
-    """A class object of STAC's classification extension."""
+    """A class object of STAC's classification extension.
+
+    The extension's names hold letters, digits, - and _ only: any other name is kept as the
+    description, and its name made from it.
+
+    >>> DatasetClass(value=1, name="Cultivated land").to_stac()
+    {'value': 1, 'name': 'Cultivated-land', 'description': 'Cultivated land'}
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -21,6 +29,17 @@ class DatasetClass(BaseModel):
     description: str | None = None
     color_hint: Annotated[str, Field(pattern=r"^[0-9A-Fa-f]{6}$")] | None = None
     nodata: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_of_title(cls, entry: Any) -> Any:
+        if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
+            return entry
+        title = entry["name"].strip()
+        name = re.sub(r"[^0-9A-Za-z_-]+", "-", title).strip("-")
+        if not name or name == title:
+            return {**entry, "name": title}
+        return {**entry, "name": name, "description": entry.get("description") or title}
 
     def to_stac(self) -> dict[str, Any]:
         """As an Item shows it; the extension asks for a description."""

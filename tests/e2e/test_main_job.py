@@ -14,10 +14,11 @@ import pytest
 
 from mlops.datasets.pixels import read_sample
 from tests.e2e.conftest import Stack, push_sample, submit
+from tests.stac_schemas import faults
 
 pytestmark = pytest.mark.e2e
 
-LULC = {1: "cultivated-land", 2: "forest", 3: "grassland", 4: "shrubland", 8: "artificial-surface"}
+LULC = {1: "cultivated land", 2: "forest", 3: "grassland", 4: "shrubland", 8: "artificial surface"}
 # Chips on diagonals of the patch: its columns differ too much (the last one is 93 % forest).
 SPLIT_OF_DIAGONAL = {0: "train", 1: "train", 2: "train", 3: "validation", 4: "test"}
 
@@ -42,7 +43,7 @@ def lay_out_chips(source: Path, folder: Path) -> list[Path]:
             writer.writerow({"data": data.name, "labels": labels.name, "split": split})
             if split == "test":
                 held_out.append(folder / data.name)
-    classes = [{"value": 0, "name": "no-data", "nodata": True}]
+    classes = [{"value": 0, "name": "no data", "nodata": True}]
     classes += [{"value": value, "name": name} for value, name in LULC.items()]
     (folder / "classes.json").write_text(json.dumps(classes))
     return held_out
@@ -67,6 +68,7 @@ def test_on_real_sentinel2_data(shared_stack: Stack, shared_data: Path, tmp_path
     assert model["id"] == "alpine-v1"
     assert links_of(model)["training-run"] == links_of(ended)["self"]
     assert links_of(model)["derived_from"].endswith("/alps-training-data/items/slovenia-v1")
+    assert faults(model) == []
 
     onnx = tmp_path / "model.onnx"
     shared_stack.mlops("model", "pull", "alpine", "-w", "alps", "-o", str(onnx))

@@ -408,9 +408,9 @@ class TestAssets:
         path.write_bytes(b"content")
         sha256 = hashlib.sha256(b"content").hexdigest()
         files = [{"sha256": sha256, "size": 7}]
-        missing = workspace.missing_uploads("alps", files)
+        missing = workspace.plan_uploads("alps", files)["missing"]
         workspace.upload(missing[0]["url"], path)
-        assert workspace.missing_uploads("alps", files) == []
+        assert workspace.plan_uploads("alps", files)["missing"] == []
         assert httpx.get(missing[0]["url"]).content == b"content"
         part = httpx.get(missing[0]["url"], headers={"Range": "bytes=3-"})
         assert (part.status_code, part.content) == (206, b"tent")
