@@ -7,6 +7,7 @@ import json
 import queue
 import sys
 import textwrap
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -312,6 +313,9 @@ def test_a_dismissed_run_stops_its_job(line: Line) -> None:
     line.job("time.sleep(600)")
     run = line.submit()
     line.deliver(record_event(run, "accepted"))
+    # The runner and the job itself: one that had not begun would have cost nothing.
+    while len(processes(line)) < 2:
+        time.sleep(0.05)
     line.dismiss(run)
     line.deliver(record_event(run, "dismissed"), record_event(run, "dismissed"))
     assert line.read(run)["mlops:exit"] == {"reason": "Dismissed on request."}

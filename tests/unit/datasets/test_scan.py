@@ -8,6 +8,7 @@ import pytest
 from rasterio.shutil import copy
 
 from mlops.datasets import DatasetError
+from mlops.datasets.classes import read_classes
 from mlops.datasets.layout import Suffixes
 from mlops.datasets.scan import scan
 from mlops.datasets.times import parse_interval
@@ -90,7 +91,7 @@ def test_value_without_class_is_named_with_its_file(folder: Path) -> None:
     ("content", "said"),
     [
         ("[{", "classes.json: the file"),
-        ('[{"value": 1, "name": "two words"}]', "classes.json: 0/name"),
+        ('[{"value": 1, "name": "??"}]', "classes.json: 0/name"),
         ('[{"value": 1, "name": "a"}, {"value": 1, "name": "b"}]', "value 1 occurs twice"),
     ],
 )
@@ -265,3 +266,13 @@ def test_real_chips(tmp_path: Path, shared_data: Path) -> None:
     assert found.samples[0].interval.start.isoformat() == "2015-07-11T10:00:08+00:00"
     assert sum(found.pixels.values()) == 25 * 400
     assert len(found.common_bands or ()) == 68
+
+
+def test_a_class_may_have_a_name_of_several_words(tmp_path: Path) -> None:
+    (tmp_path / "classes.json").write_text('[{"value": 1, "name": "Cultivated land"}]')
+    table = read_classes(tmp_path)
+    assert table is not None
+    assert (table.classes[0].name, table.classes[0].description) == (
+        "Cultivated-land",
+        "Cultivated land",
+    )
