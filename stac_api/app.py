@@ -22,7 +22,7 @@ from stac_fastapi.api.models import (
 )
 from stac_fastapi.extensions.transaction import TransactionConformanceClasses
 from stac_fastapi.pgstac.config import Settings as PgstacSettings
-from stac_fastapi.pgstac.db import con_init, translate_pgstac_errors
+from stac_fastapi.pgstac.db import translate_pgstac_errors
 from stac_fastapi.pgstac.models.extensions import Extensions
 from stac_fastapi.pgstac.types.search import PgstacSearch
 from stac_fastapi.types.extension import ApiExtension
@@ -37,17 +37,29 @@ from stac_api import (
     assets,
     catalogue,
     collection_routes,
+    health,
     item_routes,
     tracking,
     workspaces,
 )
+from stac_api.observing import RequestIds
+from stac_api.pool import create_pool
 from stac_api.problems import add_problem_handlers
 from stac_api.reading import ReadClient
 from stac_api.settings import Settings
+from stac_api.unavailable import add_unavailable_handlers
 
 logger = logging.getLogger(__name__)
 
-_EXPOSED = ["ETag", "Location", "Link", "X-Next-Offset", "Retry-After", "Content-Range"]
+_EXPOSED = [
+    "ETag",
+    "Location",
+    "Link",
+    "X-Next-Offset",
+    "Retry-After",
+    "Content-Range",
+    "X-Request-Id",
+]
 
 
 @attr.s
@@ -84,12 +96,16 @@ def create_app(settings: Settings) -> FastAPI:
         tracking,
         assets,
         catalogue,
+        health,
         item_routes,
         collection_routes,
     ):
         app.include_router(module.router)
     _add_stac_api(app, settings)
     add_problem_handlers(app)
+    add_unavailable_handlers(app)
+    # Added last, so that it stands outside of every other.
+    app.add_middleware(RequestIds)
     return app
 
 
@@ -170,21 +186,6 @@ def _lifespan(settings: Settings) -> Any:
             await app.state.pool.close()
 
     return lifespan
-
-
-async def create_pool(settings: Settings) -> asyncpg.Pool:
-    """The pool of database connections."""
-    return await asyncpg.create_pool(
-        settings.database_url.get_secret_value(),
-        min_size=1,
-        max_size=settings.pool_size,
-        init=con_init,
-        server_settings={
-            "search_path": "pgstac,public",
-            "application_name": "stac-mlops",
-            "statement_timeout": str(int(settings.statement_timeout_seconds * 1000)),
-        },
-    )
 
 
 def _connection_of(

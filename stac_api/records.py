@@ -11,6 +11,7 @@ from typing import Any, cast
 import asyncpg
 import orjson
 
+from mlops import request_ids
 from mlops.items.kinds import Kind
 from stac_api.documents import Document
 from stac_api.problems import Problem, not_found
@@ -38,11 +39,16 @@ class Place:
 
 
 async def place_of(connection: asyncpg.Connection, collection: str) -> Place:
-    """The place that a collection is; 404 when there is no such collection."""
+    """The place that a collection is; 404 when there is no such collection.
+
+    The transaction is told whose request it serves: its events carry that on.
+    """
     row = await connection.fetchrow(
-        "SELECT content->>'mlops:kind' AS kind, content->>'mlops:workspace' AS workspace"
+        "SELECT content->>'mlops:kind' AS kind, content->>'mlops:workspace' AS workspace,"
+        " set_config('mlops.request_id', $2, true)"
         " FROM pgstac.collections WHERE id = $1",
         collection,
+        request_ids.current() or "",
     )
     if row is None:
         raise not_found(f"Collection {collection}")

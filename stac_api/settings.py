@@ -43,6 +43,9 @@ class Settings(BaseSettings):
     max_log_bytes: Annotated[int, Field(gt=0)] = 16 << 20
     """How much of a run's log is kept live; the whole of it is an asset at the end."""
     pool_size: Annotated[int, Field(ge=1, le=100)] = 10
+    """How many database connections are open at most."""
+    pool_patience_seconds: Annotated[float, Field(gt=0)] = 5.0
+    """How long a request waits for a free connection before it is answered with 503."""
     statement_timeout_seconds: Annotated[float, Field(gt=0)] = 30.0
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 

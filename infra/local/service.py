@@ -30,6 +30,7 @@ from mlops.events import Function
 from mlops.storage import ObjectStore, StorageError, open_store
 from stac_api.app import create_app
 from stac_api.migrate import MigrationError, migrate
+from stac_api.observing import AddRequestId
 from stac_api.settings import Settings as ApiSettings
 
 logger = logging.getLogger(__name__)
@@ -267,6 +268,7 @@ def _logging_to(path: Path) -> Iterator[None]:
     """All of the service's logs, as JSON lines in one file that does not grow for ever."""
     handler = RotatingFileHandler(path, maxBytes=10 << 20, backupCount=3)
     handler.setFormatter(LambdaPowertoolsFormatter(utc=True))
+    handler.addFilter(AddRequestId())
     root = logging.getLogger()
     level = root.level
     root.addHandler(handler)
