@@ -27,7 +27,6 @@ from stac_fastapi.pgstac.models.extensions import Extensions
 from stac_fastapi.pgstac.types.search import PgstacSearch
 from stac_fastapi.types.extension import ApiExtension
 from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
@@ -35,13 +34,19 @@ from mlops import __version__
 from mlops.storage import open_store
 from stac_api import (
     assets,
+    browsing,
     catalogue,
     collection_routes,
     health,
     item_routes,
+    landing,
+    queryables,
     tracking,
     workspaces,
 )
+from stac_api.cross_origin import CrossOrigin
+from stac_api.forwarded import Forwarded
+from stac_api.methods import Methods
 from stac_api.observing import RequestIds
 from stac_api.pool import create_pool
 from stac_api.problems import add_problem_handlers
@@ -50,16 +55,6 @@ from stac_api.settings import Settings
 from stac_api.unavailable import add_unavailable_handlers
 
 logger = logging.getLogger(__name__)
-
-_EXPOSED = [
-    "ETag",
-    "Location",
-    "Link",
-    "X-Next-Offset",
-    "Retry-After",
-    "Content-Range",
-    "X-Request-Id",
-]
 
 
 @attr.s
@@ -83,7 +78,6 @@ def create_app(settings: Settings) -> FastAPI:
         title=settings.title,
         description=settings.description,
         version=__version__,
-        root_path=settings.root_path,
         openapi_url="/api",
         docs_url="/api.html",
         redoc_url=None,
@@ -95,8 +89,11 @@ def create_app(settings: Settings) -> FastAPI:
         workspaces,
         tracking,
         assets,
+        browsing,
         catalogue,
         health,
+        landing,
+        queryables,
         item_routes,
         collection_routes,
     ):
@@ -149,22 +146,13 @@ def _add_stac_api(app: FastAPI, settings: Settings) -> None:
 
 
 def _middlewares(settings: Settings) -> list[Middleware]:
-    # Any page may read; only pages of named origins may write in the name of who visits them.
-    anywhere = "*" in settings.cors_origins
-    methods = ["GET", "HEAD", "OPTIONS"]
-    if not anywhere:
-        methods += ["POST", "PUT", "PATCH", "DELETE"]
+    # The last stands outermost: what a proxy says decides which host is meant.
     return [
         Middleware(GZipMiddleware, minimum_size=1400, compresslevel=1),
-        Middleware(
-            CORSMiddleware,
-            allow_origins=settings.cors_origins,
-            allow_methods=methods,
-            allow_headers=["Authorization", "Content-Type", "If-Match", "If-None-Match", "Range"],
-            expose_headers=_EXPOSED,
-            max_age=600,
-        ),
+        Middleware(Methods),
+        Middleware(CrossOrigin, origins=settings.cors_origins),
         Middleware(TrustedHostMiddleware, allowed_hosts=settings.trusted_hosts),
+        Middleware(Forwarded, trusted=settings.trusted_proxies, prefix=settings.root_path),
     ]
 
 

@@ -90,6 +90,7 @@ def render_collection(collection: Document, base_url: str) -> Document:
         {"rel": Rel.ROOT, "type": JSON, "href": base_url},
         {"rel": Rel.PARENT, "type": JSON, "href": base_url},
         {"rel": "items", "type": GEOJSON, "href": f"{own}/items"},
+        {"rel": "child", "type": JSON, "href": f"{own}/browse", "title": "Items, by id"},
         {
             "rel": "http://www.opengis.net/def/rel/ogc/1.0/queryables",
             "type": "application/schema+json",

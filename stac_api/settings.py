@@ -1,8 +1,9 @@
 """The API's settings: one typed object, made by the entry point and passed in."""
 
+from ipaddress import ip_network
 from typing import Annotated, Literal
 
-from pydantic import Field, PostgresDsn, SecretStr
+from pydantic import Field, PostgresDsn, SecretStr, field_validator
 from pydantic.functional_validators import BeforeValidator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -34,6 +35,9 @@ class Settings(BaseSettings):
     description: str = "Training data, training runs and models as STAC Items"
     root_path: str = ""
     """Path prefix that a proxy strips before the request arrives."""
+    trusted_proxies: CommaSeparated = []
+    """Addresses and networks of proxies whose ``Forwarded`` and ``X-Forwarded-*`` headers are
+    believed; ``*`` where nothing but a proxy can reach the API."""
     cors_origins: CommaSeparated = ["*"]
     """Origins whose pages may read; with ``*`` they may not write."""
     trusted_hosts: CommaSeparated = ["*"]
@@ -48,6 +52,21 @@ class Settings(BaseSettings):
     """How long a request waits for a free connection before it is answered with 503."""
     statement_timeout_seconds: Annotated[float, Field(gt=0)] = 30.0
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _check_proxies(cls, names: list[str]) -> list[str]:
+        for name in names:
+            if name != "*":
+                ip_network(name)
+        return names
+
+    @field_validator("root_path")
+    @classmethod
+    def _check_root_path(cls, path: str) -> str:
+        if path and (not path.startswith("/") or path.startswith("//")):
+            raise ValueError("root_path must begin with one slash, such as /stac")
+        return path.rstrip("/")
 
 
 def check_database_url(url: str) -> str:

@@ -118,7 +118,13 @@ def api_server(database_url: str, tmp_path: Path) -> Iterator[ApiServer]:
 def serving(settings: Settings) -> Iterator[str]:
     """The API in a thread of its own; its URL."""
     config = uvicorn.Config(
-        create_app(settings), host="127.0.0.1", port=0, log_level="warning", lifespan="on"
+        create_app(settings),
+        host="127.0.0.1",
+        port=0,
+        log_level="warning",
+        lifespan="on",
+        # The application reads what proxies say, and from whom.
+        proxy_headers=False,
     )
     server = uvicorn.Server(config)
     started = threading.Event()

@@ -124,6 +124,8 @@ def _serve(
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=5,
+        # The application reads what proxies say, and from whom.
+        proxy_headers=False,
     )
     server = _AnnouncingServer(config)
     with ExitStack() as parts:
