@@ -60,8 +60,11 @@ def not_found(what: str) -> Problem:
 
 
 def invalid(detail: str, *faults: Fault, status: int = 422) -> Problem:
-    """422: the document is well-formed JSON, but not what it should be."""
-    return Problem(status, detail, faults)
+    """422: the document is well-formed JSON, but not what it should be.
+
+    A fault that has no place of its own is the whole document's.
+    """
+    return Problem(status, detail, faults or [Fault("", detail)])
 
 
 def pointer(*parts: object) -> str:
@@ -94,6 +97,8 @@ _STATUS_OF: dict[type[Exception], int] = {
     DatabaseError: 400,
     InvalidQueryParameter: 400,
     asyncpg.DataError: 400,
+    # A value too long for an index, or a document too large for the database.
+    asyncpg.ProgramLimitExceededError: 422,
     asyncpg.exceptions.RaiseError: 400,
     asyncpg.exceptions.InvalidTextRepresentationError: 400,
     asyncpg.exceptions.UndefinedFunctionError: 400,
@@ -133,8 +138,10 @@ async def _on_problem(request: Request, error: Exception) -> Response:
 
 async def _on_request_validation(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
+    # Parameters have no place in a document: the first step of where they are says what they are.
+    wrong = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
     faults = [Fault(pointer(*fault["loc"]), str(fault["msg"])) for fault in error.errors()]
-    return answer(request, 400, "The request is not valid.", faults)
+    return answer(request, 400, f"The request is not valid: {'; '.join(wrong)[:500]}.", faults)
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:

@@ -1,6 +1,7 @@
 """The API's settings: one typed object, made by the entry point and passed in."""
 
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, PostgresDsn, SecretStr, field_validator
@@ -44,6 +45,11 @@ class Settings(BaseSettings):
     """Host headers that are answered; narrow on one machine, against DNS rebinding."""
     max_body_bytes: Annotated[int, Field(gt=0)] = 2 << 20
     """Largest item or collection that is accepted."""
+    extension_schemas: Path | None = None
+    """Folder of JSON Schemas of extensions, beside those that are built in: a file is known by its
+    ``$id``, or as ``{name}-v{version}.json`` by the URL that such an extension is published at."""
+    require_if_match: bool = False
+    """Whether replacing (PUT) an item or collection needs ``If-Match``; without it, 428."""
     max_log_bytes: Annotated[int, Field(gt=0)] = 16 << 20
     """How much of a run's log is kept live; the whole of it is an asset at the end."""
     pool_size: Annotated[int, Field(ge=1, le=100)] = 10
