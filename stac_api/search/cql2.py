@@ -93,6 +93,9 @@ class Compiler:
         return f"({self._text(value, path)} LIKE {self._text(pattern, path)})"
 
     def _between(self, arguments: list[Any], path: tuple[object, ...]) -> str:
+        if len(arguments) == 2 and isinstance(arguments[1], list):
+            # As drafts of CQL2 had it, and some clients still send it.
+            arguments = [arguments[0], *arguments[1]]
         self._count(arguments, 3, "between", path)
         value, low, high = self._operands(arguments, path)
         above = self._compare(">=", value, low, path)

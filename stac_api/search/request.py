@@ -10,6 +10,7 @@ from cql2 import Expr
 
 from stac_api.documents import Document, parse_json
 from stac_api.problems import Fault, Problem
+from stac_api.search.fields import Fields
 from stac_api.validation import parse_time
 
 DEFAULT_LIMIT = 10
@@ -38,17 +39,6 @@ _KNOWN = frozenset(
 
 
 @dataclass(frozen=True)
-class Fields:
-    """Which parts of an item are wanted."""
-
-    include: frozenset[str] = frozenset()
-    exclude: frozenset[str] = frozenset()
-
-    def __bool__(self) -> bool:
-        return bool(self.include or self.exclude)
-
-
-@dataclass(frozen=True)
 class SearchRequest:
     """A search, checked as far as that is possible without the database."""
 
@@ -61,7 +51,7 @@ class SearchRequest:
     """CQL2 JSON; all of them must hold."""
     free_text: tuple[str, ...] = ()
     sort_by: list[Document] = field(default_factory=list)
-    fields: Fields = Fields()
+    fields: Fields | None = None
     limit: int = DEFAULT_LIMIT
     token: str | None = None
 
@@ -77,7 +67,7 @@ def read_body(body: Document) -> SearchRequest:
     if body.get("query") is not None:
         filters += _query(body["query"])
     return SearchRequest(
-        collections=_texts(body.get("collections"), "/collections"),
+        collections=_names(body.get("collections"), "/collections"),
         ids=_texts(body.get("ids"), "/ids"),
         bbox=body.get("bbox"),
         intersects=body.get("intersects"),
@@ -85,7 +75,7 @@ def read_body(body: Document) -> SearchRequest:
         filters=tuple(filters),
         free_text=_free_text(body.get("q")),
         sort_by=body.get("sortby") or [],
-        fields=_fields(body.get("fields")),
+        fields=_fields(body["fields"]) if "fields" in body else None,
         limit=_limit(body.get("limit")),
         token=body.get("token"),
     )
@@ -180,28 +170,28 @@ def _texts(value: Any, place: str) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _names(value: Any, place: str) -> tuple[str, ...]:
+    """One text stands for an array of one."""
+    return _texts([value] if isinstance(value, str) else value, place)
+
+
 def _free_text(value: Any) -> tuple[str, ...]:
-    return _texts([value] if isinstance(value, str) else value, "/q")
+    return _names(value, "/q")
 
 
 def _fields(value: Any) -> Fields:
-    if value is None:
-        return Fields()
-    if isinstance(value, list):
-        value = _field_lists(",".join(_texts(value, "/fields")))
     if not isinstance(value, dict):
         raise _fault("/fields", "must be an object with include and exclude")
     include = frozenset(_texts(value.get("include"), "/fields/include"))
     exclude = frozenset(_texts(value.get("exclude"), "/fields/exclude"))
-    return Fields(include, exclude - include)
+    return Fields(include, exclude - include, everything="include" not in value and bool(exclude))
 
 
 def _field_lists(text: str) -> Document:
     names = [part.strip() for part in text.split(",") if part.strip()]
-    return {
-        "include": [name.removeprefix("+") for name in names if not name.startswith("-")],
-        "exclude": [name[1:] for name in names if name.startswith("-")],
-    }
+    include = [name.removeprefix("+") for name in names if not name.startswith("-")]
+    exclude = [name[1:] for name in names if name.startswith("-")]
+    return {"exclude": exclude, **({"include": include} if include else {})}
 
 
 def _parts(text: str) -> list[str]:
@@ -217,9 +207,10 @@ def _sort_entry(text: str) -> Document:
 def _limit(value: Any) -> int:
     if value is None:
         return DEFAULT_LIMIT
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_LIMIT:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise _fault("/limit", f"must be a whole number from 1 to {MAX_LIMIT}")
-    return value
+    # OGC API Features: a limit above the server's is taken as the server's.
+    return min(value, MAX_LIMIT)
 
 
 def _integer(text: str) -> int:

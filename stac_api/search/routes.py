@@ -5,7 +5,6 @@ from urllib.parse import urlencode
 
 import orjson
 from fastapi import APIRouter, Request
-from stac_fastapi.pgstac.utils import filter_fields
 from starlette.responses import Response
 
 from stac_api import records
@@ -13,8 +12,9 @@ from stac_api.access import base_url_of
 from stac_api.documents import Document, read_document
 from stac_api.hrefs import GEOJSON, JSON, collection_url, render
 from stac_api.problems import Fault, Problem
+from stac_api.search.fields import Fields
 from stac_api.search.query import Page, run
-from stac_api.search.request import Fields, SearchRequest, read_body, read_parameters
+from stac_api.search.request import SearchRequest, read_body, read_parameters
 
 router = APIRouter(tags=["Search"])
 
@@ -73,7 +73,7 @@ async def _answer(
     if page.matched is not None:
         end["numberMatched"] = page.matched
     features = render(",".join(page.items), base_url_of(request))
-    if search.fields:
+    if search.fields is not None:
         features = _with_fields(features, search.fields)
     content = b'{"type":"FeatureCollection","features":[' + features + b"]," + orjson.dumps(end)[1:]
     return Response(content, media_type=GEOJSON)
@@ -82,8 +82,7 @@ async def _answer(
 def _with_fields(features: bytes, fields: Fields) -> bytes:
     """Only the wanted parts of each item; the one case in which items are parsed."""
     items: list[Document] = orjson.loads(b"[" + features + b"]")
-    wanted = [filter_fields(item, set(fields.include), set(fields.exclude)) for item in items]
-    return orjson.dumps(wanted)[1:-1]
+    return orjson.dumps([fields.of(item) for item in items])[1:-1]
 
 
 def _root_links(request: Request, own: str) -> list[Document]:

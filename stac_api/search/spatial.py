@@ -19,7 +19,9 @@ def geometry(arguments: Arguments, value: Any, place: str) -> str:
         fault = Fault(place, f"is no GeoJSON geometry: {detail}")
         raise Problem(400, "The geometry is not valid.", [fault]) from error
     text = arguments.json(value).removesuffix("::jsonb")
-    return f"public.ST_SetSRID(public.ST_GeomFromGeoJSON({text}), 4326)"
+    # A polygon that crosses itself is made valid: some relations cannot be computed for it.
+    shape = f"public.ST_SetSRID(public.ST_GeomFromGeoJSON({text}), 4326)"
+    return f"public.ST_MakeValid({shape})"
 
 
 def envelope(arguments: Arguments, bbox: Any, place: str) -> str:
