@@ -252,7 +252,7 @@ class Api:
 
     def _patch(self, collection: str, item: str, patch: Any, media_type: str) -> Item:
         path = f"/collections/{collection}/items/{item}"
-        headers = {"Content-Type": media_type}
+        headers = {"Content-Type": media_type, "Prefer": "return=representation"}
         return cast(Item, self.request("PATCH", path, json=patch, headers=headers).json())
 
 

@@ -29,6 +29,7 @@ from stac_api.preconditions import (
     require_if_match,
     wants_creation_only,
 )
+from stac_api.preferences import as_preferred
 from stac_api.problems import Fault, Problem, invalid, not_found, pointer
 from stac_api.settings import Settings
 from stac_api.validation import check_collection, check_collection_shape
@@ -174,4 +175,4 @@ def _answer(request: Request, collection: Document, etag: str, status: int) -> R
     if status == 201:
         headers["Location"] = collection_url(base_url, collection["id"])
     body = orjson.dumps(render_collection(collection, base_url))
-    return Response(body, status, headers=headers, media_type=JSON)
+    return as_preferred(request, Response(body, status, headers=headers, media_type=JSON))

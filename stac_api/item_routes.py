@@ -28,6 +28,7 @@ from stac_api.preconditions import (
     require_if_match,
     wants_creation_only,
 )
+from stac_api.preferences import as_preferred
 from stac_api.problems import Fault, Problem, invalid, not_found, pointer
 from stac_api.settings import Settings
 
@@ -192,4 +193,5 @@ def _answer(request: Request, written: Written, status: int) -> Response:
     if status == 201:
         headers["Location"] = item_url(base_url, item["collection"], item["id"])
     content = render_item(item, base_url)
-    return Response(content, status, headers=headers, media_type=GEOJSON)
+    answer = Response(content, status, headers=headers, media_type=GEOJSON)
+    return as_preferred(request, answer)

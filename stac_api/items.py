@@ -27,8 +27,8 @@ RULES: dict[Kind, Rules] = {
     Kind.MODEL: ModelRules(),
 }
 
-Check = Callable[[str], None]
-"""Raises when the ETag that a row has is not the one that the request supposes."""
+Check = Callable[[str | None], None]
+"""Raises when the ETag of a row, None for no row, is not the one that the request supposes."""
 
 
 @dataclass(frozen=True)
@@ -89,11 +89,16 @@ class ItemWriter:
     async def remove(
         self, caller: Caller, collection: str, item_id: str, check: Check
     ) -> Written | None:
-        """Remove an item; an open run is dismissed instead, and what it is now is returned."""
+        """Remove an item; an open run is dismissed instead, and what it is now is returned.
+
+        An item that is not there is as it shall be.
+        """
         async with self._pool.acquire() as connection, connection.transaction():
             writing = await self.writing(connection, caller, collection)
-            before = await self._locked(writing, item_id)
-            check(before.etag)
+            before = await self._lock(writing, item_id)
+            check(before.etag if before else None)
+            if before is None:
+                return None
             if _is_open_run(writing, before.document):
                 dismissed = before.rendered(caller.base_url)
                 dismissed["properties"] = {
@@ -114,14 +119,17 @@ class ItemWriter:
         return Writing(connection, caller.principal, place, caller.base_url, self._settings)
 
     async def _locked(self, writing: Writing, item_id: str) -> Stored:
+        stored = await self._lock(writing, item_id)
+        if stored is None:
+            raise not_found(f"Item {item_id} in collection {writing.place.collection}")
+        return stored
+
+    async def _lock(self, writing: Writing, item_id: str) -> Stored | None:
         collection = writing.place.collection
         principal = writing.principal
         if principal.role is Role.JOB and not principal.measures(collection, item_id):
             raise Problem(403, "A job may write to its own run only.")
-        stored = await records.lock_item(writing.connection, collection, item_id)
-        if stored is None:
-            raise not_found(f"Item {item_id} in collection {collection}")
-        return stored
+        return await records.lock_item(writing.connection, collection, item_id)
 
     async def replace_in(self, writing: Writing, item_id: str, item: Document) -> Written:
         """Put another document in an item's place, as part of a write."""

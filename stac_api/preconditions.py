@@ -10,9 +10,13 @@ def quoted(etag: str) -> str:
     return f'"{etag}"'
 
 
-def check_if_match(request: Request, etag: str) -> None:
-    """412 when the request supposes another version than the present one."""
+def check_if_match(request: Request, etag: str | None) -> None:
+    """412 when the request supposes another version than the present one, or than none."""
     header = request.headers.get("if-match")
+    if etag is None:
+        if header is not None:
+            raise Problem(412, "The record that If-Match supposes does not exist.")
+        return
     if header is not None and not _names(header, etag, weak=False):
         raise Problem(412, "The record has changed since it was read: read it again and retry.")
     if request.headers.get("if-none-match") is not None and is_unchanged(request, etag):

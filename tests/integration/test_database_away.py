@@ -98,7 +98,7 @@ class Load:
     def _change(self, client: httpx.Client, name: str, title: str) -> None:
         patch = {"properties": {"title": title}}
         answer = self._send(client, "PATCH", f"{RUNS}/{name}", json=patch, headers=MERGE_PATCH)
-        if answer is not None and answer.status_code == 200:
+        if answer is not None and answer.status_code == 204:
             self.titles[name] = title
             self.uncertain.pop(name, None)
         else:
@@ -113,7 +113,7 @@ class Load:
             return None
         with self._lock:
             self.answers[answer.status_code] += 1
-        if answer.status_code not in (200, 201, 503):
+        if answer.status_code not in (200, 201, 204, 503):
             self.faults.append(f"{answer.status_code}: {answer.text}")
         if answer.status_code == 503:
             if "Retry-After" not in answer.headers:

@@ -136,7 +136,7 @@ class TestTooMuch:
             ready = httpx.get(api_server.url + "/healthz/ready", timeout=10)
             live = httpx.get(api_server.url + "/healthz/live", timeout=10)
             holder.rollback()
-            assert {writer.result() for writer in writers} == {200}
+            assert {writer.result() for writer in writers} == {204}
         assert answer.status_code == 503
         assert int(answer.headers["Retry-After"]) > 0
         assert answer.json()["title"] == "Service Unavailable"
@@ -159,7 +159,7 @@ class TestTooMuch:
             assert "too long" in answer.json()["detail"]
             assert int(answer.headers["Retry-After"]) > 0
             holder.rollback()
-            assert client.patch(path, json=patch, headers=headers).status_code == 200
+            assert client.patch(path, json=patch, headers=headers).status_code == 204
 
 
 def _information() -> Any:
