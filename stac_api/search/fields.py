@@ -36,8 +36,11 @@ class Fields:
             wanted = {}
             for name in names:
                 _copy(item, wanted, _path(name))
-        for name in self.exclude:
-            _remove(wanted, _path(name))
+        kept = [_path(name) for name in self.include]
+        for path in map(_path, self.exclude):
+            # A part that is wanted by name stays when the whole around it is not wanted.
+            if not any(inner[: len(path)] == path for inner in kept):
+                _remove(wanted, path)
         return wanted
 
 
