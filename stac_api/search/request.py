@@ -17,6 +17,7 @@ DEFAULT_LIMIT = 10
 MAX_LIMIT = 10_000
 _FILTER_LANGUAGES = ("cql2-json", "cql2-text")
 _QUERY_OPERATORS = {"eq": "=", "neq": "<>", "lt": "<", "lte": "<=", "gt": ">", "gte": ">="}
+_NUMBER = re.compile(r"\A-?\d{1,18}(\.\d{1,18})?\Z", re.ASCII)
 _KNOWN = frozenset(
     {
         "bbox",
@@ -123,7 +124,7 @@ def _query(query: Any) -> list[Any]:
 def _query_condition(name: str, operator: str, value: Any) -> Any:
     subject = {"property": name}
     if operator in _QUERY_OPERATORS:
-        return {"op": _QUERY_OPERATORS[operator], "args": [subject, value]}
+        return _query_comparison(operator, subject, value)
     if operator == "in":
         return {"op": "in", "args": [subject, value]}
     patterns = {"startsWith": "{}%", "endsWith": "%{}", "contains": "%{}%"}
@@ -132,6 +133,15 @@ def _query_condition(name: str, operator: str, value: Any) -> Any:
         return {"op": "like", "args": [subject, patterns[operator].format(escaped)]}
     known = ", ".join([*_QUERY_OPERATORS, "in", *patterns])
     raise _fault(f"/query/{name}/{operator}", f"must be one of {known}")
+
+
+def _query_comparison(operator: str, subject: Document, value: Any) -> Any:
+    comparison = {"op": _QUERY_OPERATORS[operator], "args": [subject, value]}
+    if not isinstance(value, str) or not _NUMBER.match(value):
+        return comparison
+    # pystac-client sends every value of query=["eo:cloud_cover<10"] as text.
+    number = {"op": _QUERY_OPERATORS[operator], "args": [subject, float(value)]}
+    return {"op": "and" if operator == "neq" else "or", "args": [comparison, number]}
 
 
 def _interval(value: Any) -> tuple[datetime | None, datetime | None] | None:
