@@ -98,8 +98,7 @@ async def lock_items(
     """Which of these items there are; their rows are locked until the transaction ends."""
     # In order, so that two who lock some of the same do not wait for one another.
     query = (
-        "SELECT id FROM pgstac.items WHERE collection = $1 AND id = ANY($2)"
-        " ORDER BY id FOR UPDATE"
+        "SELECT id FROM pgstac.items WHERE collection = $1 AND id = ANY($2) ORDER BY id FOR UPDATE"
     )
     rows = await connection.fetch(query, collection, items)
     return frozenset(row["id"] for row in rows)
@@ -190,6 +189,20 @@ async def update_collection(connection: asyncpg.Connection, collection: Document
 async def delete_collection(connection: asyncpg.Connection, collection: str) -> None:
     """Remove a collection with all its items."""
     await connection.execute("SELECT pgstac.delete_collection($1)", collection)
+
+
+async def close_collection(connection: asyncpg.Connection, collection: str) -> None:
+    """Let nobody else write items of a collection until the transaction ends.
+
+    Before the collection's row is locked: writers of items have these locks in this order.
+    """
+    table = await connection.fetchval(
+        "SELECT to_regclass(format('pgstac._items_%s', key))::text"
+        " FROM pgstac.collections WHERE id = $1",
+        collection,
+    )
+    if table is not None:
+        await connection.execute(f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE")
 
 
 async def holds_items(connection: asyncpg.Connection, collection: str) -> bool:
