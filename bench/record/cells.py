@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import psycopg
-from load import COUNTER
+from load import COUNTER, HOST
 from runs import COLLECTION, MODELS, STOCK_COLLECTION, run_item
 
 SIDES = ("ours", "stock", "raw")
@@ -68,7 +68,7 @@ class Cell:
 
 
 def _http(method: str, path: str, body: Any = None, content_type: str = "application/json") -> str:
-    head = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+    head = f"{method} {path} HTTP/1.1\r\nHost: {HOST}\r\n"
     if body is None:
         return head + "\r\n"
     text = json.dumps(body)

@@ -205,4 +205,4 @@ def print_cell(name: str, sides: dict[str, dict[str, Any]]) -> None:
     print(line, flush=True)
     for side in SIDES:
         if sides[side]["errors"]:
-            print(f"  ! {side}: {sides[side]['errors']} answers were errors")
+            print(f"  ! {side}: {sides[side]['errors']} errors: {sides[side]['complaint']}")

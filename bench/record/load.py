@@ -20,8 +20,11 @@ import uvloop
 
 COUNTER = "@@COUNT@@"
 """Stands for a number of nine digits that is different in every request: as long as this."""
+HOST = "@@HOST@@"
+"""Stands for host and port of the server: links in answers and bodies name them."""
 
-Ask = Callable[[int], Awaitable[bool]]
+Ask = Callable[[int], Awaitable[str | None]]
+"""Sends its request of a number; what was wrong with the answer, or None."""
 
 
 class Connection(asyncio.Protocol):
@@ -31,6 +34,8 @@ class Connection(asyncio.Protocol):
         self._buffer = bytearray()
         self._answer: asyncio.Future[int] | None = None
         self._transport: Any = None
+        self.complaint = ""
+        """The first answer that was an error, for whoever wants to know why."""
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
@@ -53,8 +58,11 @@ class Connection(asyncio.Protocol):
         head = bytes(self._buffer[:end]).lower()
         if not self._is_complete(head, end + 4):
             return
+        status = int(head[9:12])
+        if status >= 400 and not self.complaint:
+            self.complaint = bytes(self._buffer[:1000]).decode(errors="replace")
         self._buffer.clear()
-        self._answer.set_result(int(head[9:12]))
+        self._answer.set_result(status)
 
     def _is_complete(self, head: bytes, start: int) -> bool:
         at = head.find(b"\r\ncontent-length:")
@@ -69,7 +77,8 @@ class Connection(asyncio.Protocol):
 async def http_clients(job: dict[str, Any]) -> list[Ask]:
     """A client for every connection; each has requests of its own."""
     loop = asyncio.get_running_loop()
-    requests = [text.encode() for text in job["requests"]]
+    host = f"127.0.0.1:{job['port']}"
+    requests = [text.replace(HOST, host).encode() for text in job["requests"]]
     number, width = job["concurrency"], COUNTER.encode()
     clients = []
     for index in range(number):
@@ -80,9 +89,9 @@ async def http_clients(job: dict[str, Any]) -> list[Ask]:
 
 
 def _http_client(connection: Connection, own: list[bytes], width: bytes, first: int) -> Ask:
-    async def ask(turn: int) -> bool:
+    async def ask(turn: int) -> str | None:
         request = own[turn % len(own)].replace(width, b"%09d" % (first + turn))
-        return 200 <= await connection.ask(request) < 300
+        return None if 200 <= await connection.ask(request) < 300 else connection.complaint
 
     return ask
 
@@ -101,13 +110,13 @@ async def sql_clients(job: dict[str, Any]) -> list[Ask]:
 
 
 def _sql_client(statement: Any, own: list[list[Any]], first: int) -> Ask:
-    async def ask(turn: int) -> bool:
+    async def ask(turn: int) -> str | None:
         number = f"{first + turn:09d}"
         arguments = [
             value.replace(COUNTER, number) if isinstance(value, str) else value
             for value in own[turn % len(own)]
         ]
-        return bool(await statement.fetch(*arguments))
+        return None if await statement.fetch(*arguments) else "no rows"
 
     return ask
 
@@ -116,27 +125,30 @@ async def measure(job: dict[str, Any]) -> dict[str, Any]:
     """Keep every client busy for a while; the times of all answers after the warm-up."""
     clients = await (sql_clients(job) if "statement" in job else http_clients(job))
     times: list[float] = []
-    errors = 0
+    errors: list[str] = []
     begin = time.perf_counter() + job["warm_up"]
     end = begin + job["seconds"]
 
     async def work(ask: Ask) -> None:
-        nonlocal errors
         for turn in count():
             sent = time.perf_counter()
             if sent >= end:
                 return
-            good = await ask(turn)
-            if sent >= begin:
-                times.append(time.perf_counter() - sent)
-                errors += not good
+            complaint = await ask(turn)
+            done = time.perf_counter()
+            # By its end: of a slow server the clients may get one answer each, asked before.
+            if done >= begin:
+                times.append(done - sent)
+            if complaint is not None:
+                errors.append(complaint)
 
     await asyncio.gather(*(work(client) for client in clients))
     elapsed = time.perf_counter() - begin
     times.sort()
     return {
         "requests": len(times),
-        "errors": errors,
+        "errors": len(errors),
+        "complaint": errors[0] if errors else None,
         "per_second": round(len(times) / elapsed, 2),
         "p50_ms": round(_quantile(times, 0.5) * 1000, 2),
         "p95_ms": round(_quantile(times, 0.95) * 1000, 2),

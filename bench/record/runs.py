@@ -117,11 +117,7 @@ def make_patterns(ours: httpx.Client, system: dict[str, str], stock: httpx.Clien
     for patch in ({"properties": {"mlops:status": "running"}}, measured(PATTERN)):
         _send(ours, "PATCH", f"{items}/{PATTERN}", patch, headers=system)
     collection = ours.get(f"/collections/{COLLECTION}").json()
-    plain = {
-        name: value
-        for name, value in collection.items()
-        if not name.startswith("mlops:")
-    }
+    plain = {name: value for name, value in collection.items() if not name.startswith("mlops:")}
     plain |= {"links": [], "stac_extensions": []}
     _send(ours, "POST", "/collections", {**plain, "id": PLAIN_COLLECTION})
     _send(stock, "POST", "/collections", {**plain, "id": STOCK_COLLECTION})
