@@ -10,6 +10,7 @@ from mlops.items.extension import STAC_VERSION
 from mlops.items.rels import Rel
 from stac_api.access import base_url_of
 from stac_api.conformance import CONFORMANCE_CLASSES
+from stac_api.descriptions import OPENAPI
 from stac_api.hrefs import GEOJSON, JSON, collection_url
 from stac_api.settings import Settings
 
@@ -19,7 +20,6 @@ IDENTITY = "stac-mlops"
 SCHEMA_JSON = "application/schema+json"
 QUERYABLES = "http://www.opengis.net/def/rel/ogc/1.0/queryables"
 _CONFORMANCE = "http://www.opengis.net/def/rel/ogc/1.0/conformance"
-_OPENAPI = "application/vnd.oai.openapi+json;version=3.0"
 _COLLECTIONS = "SELECT id, content->>'title' AS title FROM pgstac.collections ORDER BY id"
 
 
@@ -63,7 +63,7 @@ def _services(base_url: str) -> list[dict[str, Any]]:
         {"rel": "data", "type": JSON, "href": f"{base_url}collections", "title": "Collections"},
         {"rel": "conformance", "type": JSON, "href": f"{base_url}conformance"},
         {"rel": _CONFORMANCE, "type": JSON, "href": f"{base_url}conformance"},
-        {"rel": "service-desc", "type": _OPENAPI, "href": f"{base_url}api"},
+        {"rel": "service-desc", "type": OPENAPI, "href": f"{base_url}api"},
         {"rel": "service-doc", "type": "text/html", "href": f"{base_url}api.html"},
         {"rel": "search", "type": GEOJSON, "href": search, "method": "GET", "title": "Search"},
         {"rel": "search", "type": GEOJSON, "href": search, "method": "POST", "title": "Search"},

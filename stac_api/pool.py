@@ -3,7 +3,7 @@
 from typing import Any
 
 import asyncpg
-from stac_fastapi.pgstac.db import con_init
+import orjson
 
 from stac_api.settings import Settings
 
@@ -39,6 +39,17 @@ class BoundedPool(asyncpg.Pool):  # type: ignore[misc]  # the library has no typ
         return super().acquire(timeout=timeout)
 
 
+async def _decode_json(connection: asyncpg.Connection) -> None:
+    for type_ in ("json", "jsonb"):
+        await connection.set_type_codec(
+            type_, encoder=_encoded, decoder=orjson.loads, schema="pg_catalog"
+        )
+
+
+def _encoded(value: Any) -> str:
+    return orjson.dumps(value).decode()
+
+
 async def create_pool(settings: Settings) -> BoundedPool:
     """The pool; it opens connections when they are needed, so the database may be away."""
     pool: BoundedPool = await BoundedPool(
@@ -48,7 +59,7 @@ async def create_pool(settings: Settings) -> BoundedPool:
         max_size=settings.pool_size,
         max_queries=50_000,
         max_inactive_connection_lifetime=300.0,
-        init=con_init,
+        init=_decode_json,
         loop=None,
         connection_class=_Connection,
         record_class=asyncpg.Record,

@@ -11,13 +11,6 @@ import orjson
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
-from stac_fastapi.types.errors import (
-    ConflictError,
-    DatabaseError,
-    ForeignKeyError,
-    InvalidQueryParameter,
-    NotFoundError,
-)
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -91,11 +84,6 @@ def add_problem_handlers(app: FastAPI) -> None:
 
 
 _STATUS_OF: dict[type[Exception], int] = {
-    NotFoundError: 404,
-    ConflictError: 409,
-    ForeignKeyError: 404,
-    DatabaseError: 400,
-    InvalidQueryParameter: 400,
     asyncpg.DataError: 400,
     # A value too long for an index, or a document too large for the database.
     asyncpg.ProgramLimitExceededError: 422,

@@ -83,7 +83,7 @@ async def _segment(
     limit: int,
 ) -> list[Any]:
     arguments = Arguments()
-    conditions = [*_conditions(request, arguments), segment.condition]
+    conditions = [*conditions_of(request, arguments), segment.condition]
     if resumed is not None:
         conditions.append(after(keys, segment, resumed, arguments))
     backwards = token is not None and token.backwards
@@ -100,12 +100,12 @@ async def _segment(
 
 async def _count(connection: asyncpg.Connection, request: SearchRequest) -> int:
     arguments = Arguments()
-    conditions = " AND ".join(_conditions(request, arguments)) or "true"
+    conditions = " AND ".join(conditions_of(request, arguments)) or "true"
     statement = f"SELECT count(*) FROM pgstac.items i WHERE {conditions}"  # noqa: S608
     return int(await connection.fetchval(statement, *arguments.values))
 
 
-def _conditions(request: SearchRequest, arguments: Arguments) -> list[str]:
+def conditions_of(request: SearchRequest, arguments: Arguments) -> list[str]:
     """What the items must fulfil; all values are arguments."""
     conditions = []
     for column, values in (("collection", request.collections), ("id", request.ids)):

@@ -25,7 +25,7 @@ _MAX_BODY = 1 << 20
 @router.head("/search", include_in_schema=False)
 async def get_search(request: Request) -> Response:
     """Search by parameters; the filter in cql2-text where nothing else is said."""
-    search = read_parameters(_parameters(request))
+    search = read_parameters(parameters_of(request))
     own = f"{base_url_of(request)}search"
     return await _answer(request, search, own, _root_links(request, own), body=None)
 
@@ -42,7 +42,7 @@ async def post_search(request: Request) -> Response:
 @router.head("/collections/{collection_id}/items", include_in_schema=False)
 async def list_items(collection_id: str, request: Request) -> Response:
     """Items of one collection, with the parameters of a search."""
-    parameters = _parameters(request)
+    parameters = parameters_of(request)
     if "collections" in parameters:
         detail = "is given by the path"
         raise Problem(400, f"collections {detail}.", [Fault("/collections", detail)])
@@ -102,13 +102,13 @@ def _page_links(request: Request, own: str, page: Page, body: Document | None) -
         if body is not None:
             link |= {"href": own, "body": {**body, "token": token}, "merge": False}
         else:
-            query = urlencode({**_parameters(request), "token": token})
+            query = urlencode({**parameters_of(request), "token": token})
             link |= {"href": f"{own}?{query}", "method": "GET"}
         links.append(link)
     return links
 
 
-def _parameters(request: Request) -> dict[str, str]:
+def parameters_of(request: Request) -> dict[str, str]:
     """The parameters, of which each may come once only."""
     parameters: dict[str, str] = {}
     for name, value in request.query_params.multi_items():

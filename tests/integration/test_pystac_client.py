@@ -94,9 +94,7 @@ class TestSearch:
         scenes = client.get_collection(SCENES)
         item = scenes.get_item("scene-03")
         assert item is not None
-        parent, root = item.get_parent(), item.get_root()
-        assert parent is not None
-        assert (parent.self_href, root) == (scenes.self_href, client)
+        assert item.get_links("collection")[0].href == scenes.self_href
         assert len(list(scenes.get_items())) == 20
 
     @pytest.mark.parametrize("method", ["GET", "POST"])
