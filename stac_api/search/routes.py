@@ -43,8 +43,9 @@ async def post_search(request: Request) -> Response:
 async def list_items(collection_id: str, request: Request) -> Response:
     """Items of one collection, with the parameters of a search."""
     parameters = parameters_of(request)
-    if "collections" in parameters:
-        detail = "is given by the path"
+    # pystac-client says the collection of the path once more.
+    if parameters.get("collections", collection_id) != collection_id:
+        detail = f"is given by the path: {collection_id}"
         raise Problem(400, f"collections {detail}.", [Fault("/collections", detail)])
     search = read_parameters({**parameters, "collections": collection_id})
     async with request.app.state.pool.acquire() as connection:
