@@ -10,13 +10,11 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
-from starlette.testclient import TestClient
 
 from mlops.api import Api
-from stac_api.app import create_app
 from stac_api.observing import AddRequestId, JsonLines
 from stac_api.outbox import relay
-from tests.conftest import ApiServer
+from tests.conftest import ApiServer, serving
 from tests.integration.conftest import run_item
 
 RUNS = "/collections/alps-training-runs/items"
@@ -151,7 +149,8 @@ class TestTooMuch:
         patch = {"properties": {"title": "too late"}}
         with (
             psycopg.connect(settings.database_url.get_secret_value()) as holder,
-            TestClient(create_app(settings)) as client,
+            serving(settings) as url,
+            httpx.Client(base_url=url) as client,
         ):
             holder.execute("SELECT FROM pgstac.items WHERE id = 'fields-v1' FOR UPDATE")
             answer = client.patch(path, json=patch, headers=headers)
