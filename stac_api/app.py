@@ -1,4 +1,4 @@
-"""The STAC API: an app factory over pgstac.
+"""The STAC API: an app factory over stac-fastapi and pgstac.
 
 The cloud's entry point, the local server and the tests call the same :func:`create_app`.
 """
@@ -36,11 +36,30 @@ from stac_api.methods import Methods
 from stac_api.observing import RequestIds
 from stac_api.pool import create_pool
 from stac_api.problems import add_problem_handlers
+from stac_api.record_api import register
 from stac_api.search import routes as search_routes
 from stac_api.settings import Settings
 from stac_api.unavailable import add_unavailable_handlers
 
 logger = logging.getLogger(__name__)
+
+
+# They are tried in this order: what is asked for most comes first.
+_MODULES = (
+    item_routes,
+    search_routes,
+    tracking,
+    collection_routes,
+    collection_search,
+    workspaces,
+    assets,
+    landing,
+    health,
+    browsing,
+    queryables,
+    catalogue,
+    descriptions,
+)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -58,23 +77,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.settings_mlops = settings
     if settings.extension_schemas is not None:
         load_schemas(settings.extension_schemas)
-    # They are tried in this order: what is asked for most comes first.
-    for module in (
-        item_routes,
-        search_routes,
-        tracking,
-        collection_routes,
-        collection_search,
-        workspaces,
-        assets,
-        landing,
-        health,
-        browsing,
-        queryables,
-        catalogue,
-        descriptions,
-    ):
-        app.include_router(module.router)
+    register(app, settings, _MODULES)
     add_problem_handlers(app)
     add_unavailable_handlers(app)
     return app

@@ -9,7 +9,6 @@ from starlette.responses import Response
 from mlops.items.extension import STAC_VERSION
 from mlops.items.rels import Rel
 from stac_api.access import base_url_of
-from stac_api.conformance import CONFORMANCE_CLASSES
 from stac_api.descriptions import OPENAPI
 from stac_api.hrefs import GEOJSON, JSON, collection_url
 from stac_api.settings import Settings
@@ -35,7 +34,7 @@ async def read_landing_page(request: Request) -> Response:
         "id": IDENTITY,
         "title": settings.title,
         "description": settings.description,
-        "conformsTo": CONFORMANCE_CLASSES,
+        "conformsTo": request.app.state.conformance,
         "links": [
             {"rel": Rel.SELF, "type": JSON, "href": _asked_for(request, base_url)},
             {"rel": Rel.ROOT, "type": JSON, "href": base_url, "title": settings.title},
@@ -47,9 +46,9 @@ async def read_landing_page(request: Request) -> Response:
 
 
 @router.get("/conformance", summary="Conformance classes")
-async def read_conformance() -> Response:
+async def read_conformance(request: Request) -> Response:
     """The conformance classes."""
-    return Response(orjson.dumps({"conformsTo": CONFORMANCE_CLASSES}), media_type=JSON)
+    return Response(orjson.dumps({"conformsTo": request.app.state.conformance}), media_type=JSON)
 
 
 def _asked_for(request: Request, base_url: str) -> str:
