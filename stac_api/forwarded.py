@@ -55,7 +55,7 @@ class Forwarded:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request."""
-        if scope["type"] == "http":
+        if scope["type"] == "http" and (self._prefix or _is_passed_on(scope)):
             client = scope.get("client")
             address = client[0] if client else None
             headers = Headers(scope=scope)
@@ -83,6 +83,13 @@ def read_headers(headers: Headers, trusted: TrustedProxies) -> Seen:
         scheme if scheme in _DEFAULT_PORTS else None,
         _with_port(host or headers.get("host"), port, scheme) if host or port else None,
         prefix if _PREFIX.match(prefix) else None,
+    )
+
+
+def _is_passed_on(scope: Scope) -> bool:
+    """Whether anything but the request itself says how it was sent: most come directly."""
+    return "aws.event" in scope or any(
+        name.startswith((b"x-forwarded-", b"forwarded")) for name, _ in scope["headers"]
     )
 
 

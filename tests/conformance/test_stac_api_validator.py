@@ -22,14 +22,15 @@ CLASSES = [
     "item-search#query",
     "transaction",
 ]
+# As its command line passes them on.
 QUERY = {
     "query_comparison_field": "eo:cloud_cover",
-    "query_eq_value": 25.0,
-    "query_neq_value": 25.0,
-    "query_lt_value": 25.0,
-    "query_lte_value": 25.0,
-    "query_gt_value": 25.0,
-    "query_gte_value": 25.0,
+    "query_eq_value": "25.0",
+    "query_neq_value": "25.0",
+    "query_lt_value": "25.0",
+    "query_lte_value": "25.0",
+    "query_gt_value": "25.0",
+    "query_gte_value": "25.0",
     "query_substring_field": "mission",
     "query_starts_with_value": "sentinel",
     "query_ends_with_value": "2",
