@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from functions.runs import Run, fail_run, link_job
 from functions.services import Services
+from mlops import request_ids
 from mlops.api import Item, NotFoundError
 from mlops.engines import Engine, JobSpec
 from mlops.items.rels import Rel
@@ -85,6 +86,7 @@ def job_spec(run: Run, services: Services) -> JobSpec:
         objective_goal=cast(Any, objective.goal if objective else recipe.default_goal),
         datasets=job_datasets(run, services),
         max_runtime=request.compute.max_runtime,
+        request_id=request_ids.current(),
     )
     lifetime = request.compute.max_runtime + _TOKEN_MARGIN
     token = services.job_token(run.collection, run.id, run.attempt, lifetime)

@@ -13,6 +13,7 @@ from aws_lambda_powertools.utilities.batch import (
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 
 from functions.services import Services, Settings, services_from
+from mlops import request_ids
 from mlops.events import BusEvent, Function
 
 Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
@@ -55,7 +56,13 @@ def from_environment(build: Callable[[Services], Handler]) -> Callable[[], Handl
 def _handle(record: SQSRecord, body: Body, services: Services, logger: Logger) -> None:
     try:
         event = BusEvent.from_json(record.body)
-        body(event, services, logger)
+        request_id = event.detail.get("request_id")
+        # Kept for this thread only: several may log through the same logger.
+        logger.thread_safe_append_keys(request_id=request_id)
+        with request_ids.bound(request_id):
+            body(event, services, logger)
     except Exception:
         logger.exception("message failed", extra={"message_id": record.message_id})
         raise
+    finally:
+        logger.thread_safe_remove_keys(["request_id"])

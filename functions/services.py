@@ -105,6 +105,7 @@ def publish_job_change(bus: EventBus, engine: str, document: JobDocument, state:
             collection=document.collection,
             item=document.item,
             attempt=document.attempt,
+            request_id=document.request_id,
         )
     )
 

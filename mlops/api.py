@@ -10,6 +10,8 @@ from typing import Any, cast
 
 import httpx
 
+from mlops import request_ids
+
 Item = dict[str, Any]
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
@@ -55,7 +57,8 @@ class Api:
 
     Requests that changed nothing for sure (no connection, 429, 502, 503, 504) are sent again with
     growing, jittered pauses while ``patience`` seconds last. ``auth`` signs each request, for a
-    caller that outlives any one token.
+    caller that outlives any one token. Requests carry ``request_id``, or the id of what is being
+    worked on (:mod:`mlops.request_ids`), so that the API's log knows what they belong to.
     """
 
     def __init__(
@@ -65,10 +68,13 @@ class Api:
         patience: float = 20.0,
         timeout: float = 60.0,
         auth: httpx.Auth | None = None,
+        request_id: str | None = None,
     ) -> None:
         self.url = url.rstrip("/")
         self.patience = patience
         headers = {"Authorization": f"Bearer {token}"} if token else {}
+        if request_id is not None:
+            headers[request_ids.HEADER] = request_id
         self._http = httpx.Client(base_url=self.url, headers=headers, timeout=timeout, auth=auth)
         # A presigned URL must not be sent our token.
         self._bare = httpx.Client(timeout=300)
@@ -87,6 +93,9 @@ class Api:
     def request(self, method: str, path: str, **kwargs: Any) -> httpx.Response:
         """Send a request; raise :class:`ApiError` or a kind of it when it is not answered well."""
         deadline, pause = time.monotonic() + self.patience, 0.1
+        request_id = request_ids.current()
+        if request_id is not None:
+            kwargs["headers"] = {request_ids.HEADER: request_id, **(kwargs.get("headers") or {})}
         while True:
             try:
                 response = self._http.request(method, path, **kwargs)
@@ -243,7 +252,7 @@ class Api:
 
     def _patch(self, collection: str, item: str, patch: Any, media_type: str) -> Item:
         path = f"/collections/{collection}/items/{item}"
-        headers = {"Content-Type": media_type}
+        headers = {"Content-Type": media_type, "Prefer": "return=representation"}
         return cast(Item, self.request("PATCH", path, json=patch, headers=headers).json())
 
 

@@ -42,6 +42,8 @@ class RecordEvent(BaseModel):
     attempt: int | None = None
     href: str
     etag: str | None = None
+    request_id: str | None = None
+    """Of the request that made the change, for logs."""
 
 
 class JobEvent(BaseModel):
@@ -58,6 +60,8 @@ class JobEvent(BaseModel):
     collection: str
     item: str
     attempt: int
+    request_id: str | None = None
+    """Of the request that asked for the run, for logs."""
 
 
 class BusEvent(BaseModel):
@@ -114,6 +118,7 @@ def job_event(
     collection: str,
     item: str,
     attempt: int,
+    request_id: str | None = None,
 ) -> BusEvent:
     """The event that says where an engine's job stands.
 
@@ -131,6 +136,7 @@ def job_event(
         collection=collection,
         item=item,
         attempt=attempt,
+        request_id=request_id,
     )
     return BusEvent(
         id=identity,

@@ -71,6 +71,8 @@ class JobDocument(BaseModel):
     objective_goal: Literal["maximize", "minimize"]
     datasets: list[JobDataset]
     max_runtime: int
+    request_id: str | None = None
+    """Of the request that asked for the run: the job's own requests and log carry it on."""
 
 
 class RunOutcome(BaseModel):

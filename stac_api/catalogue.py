@@ -1,12 +1,10 @@
-"""What the system says of itself: recipes, the schema of our extension, and its health."""
+"""What the system says of itself: recipes, and the schema of our extension."""
 
-import asyncio
 from functools import cache
 from pathlib import Path
 
-import asyncpg
 import orjson
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from starlette.responses import Response
 
 from mlops.items.extension import MLOPS_SCHEMA_PATH
@@ -28,18 +26,6 @@ async def list_recipes() -> Response:
 async def read_schema() -> Response:
     """The JSON Schema of the ``mlops:`` fields."""
     return Response(_schema(), media_type="application/schema+json")
-
-
-@router.get("/healthz", summary="Health")
-async def health(request: Request) -> Response:
-    """200 when the database answers, else 503: live either way."""
-    try:
-        async with asyncio.timeout(2):
-            await request.app.state.pool.fetchval("SELECT pgstac.get_version()")
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        detail = {"status": "unavailable", "database": type(error).__name__}
-        return Response(orjson.dumps(detail), 503, media_type="application/json")
-    return Response(b'{"status":"ok","database":"ok"}', media_type="application/json")
 
 
 @cache

@@ -1,5 +1,7 @@
 """HTTP of collections: POST, PUT, PATCH, DELETE, and reading one with its ETag."""
 
+from collections.abc import Callable
+
 import orjson
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -11,19 +13,26 @@ from stac_api.documents import (
     JSON_PATCH_TYPE,
     MERGE_PATCH_TYPES,
     Document,
-    apply_json_patch,
     content_type,
-    merge,
     parse_json,
     read_body,
     read_document,
     require_type,
+    same_json,
 )
 from stac_api.hrefs import JSON, collection_url, render_collection, strip_collection
-from stac_api.preconditions import check_if_match, is_unchanged, quoted
-from stac_api.problems import Fault, Problem, invalid, not_found
+from stac_api.patches import patching
+from stac_api.preconditions import (
+    check_if_match,
+    is_unchanged,
+    quoted,
+    require_if_match,
+    wants_creation_only,
+)
+from stac_api.preferences import as_preferred
+from stac_api.problems import Fault, Problem, invalid, not_found, pointer
 from stac_api.settings import Settings
-from stac_api.validation import check_collection
+from stac_api.validation import check_collection, check_collection_shape
 
 router = APIRouter(tags=["Collections"])
 
@@ -50,28 +59,40 @@ async def create_collection(request: Request) -> Response:
     """Create a collection that belongs to no workspace, for example of imagery."""
     _refuse_jobs(request)
     document = await read_document(request, _limit(request))
-    collection = strip_collection(document, base_url_of(request))
-    _check_owned({}, collection)
-    collection.setdefault("links", [])
-    check_collection(collection)
-    async with request.app.state.pool.acquire() as connection, connection.transaction():
-        etag = await records.insert_collection(connection, collection)
-    return _answer(request, collection, etag, 201)
+    return await _create(request, document)
 
 
 @router.put(_COLLECTION, summary="Replace a collection")
 async def replace_collection(collection_id: str, request: Request) -> Response:
-    """Replace a collection."""
+    """Replace a collection; with ``If-None-Match: *`` create it and never replace one."""
+    _refuse_jobs(request)
     document = await read_document(request, _limit(request))
-    return await _change(request, collection_id, document, replace=True)
+    if document.setdefault("id", collection_id) != collection_id:
+        fault = Fault("/id", f"is not {collection_id}")
+        raise invalid("The id differs from the one in the URL.", fault)
+    if wants_creation_only(request):
+        try:
+            return await _create(request, document)
+        except Problem as problem:
+            if problem.status == 409:
+                raise Problem(412, problem.detail) from problem
+            raise
+    if _settings(request).require_if_match:
+        require_if_match(request)
+    return await _change(request, collection_id, lambda _: document)
 
 
 @router.patch(_COLLECTION, summary="Change parts of a collection")
 async def patch_collection(collection_id: str, request: Request) -> Response:
     """Apply a JSON Merge Patch or a JSON Patch, by content type."""
+    _refuse_jobs(request)
     require_type(request, MERGE_PATCH_TYPES | {JSON_PATCH_TYPE})
-    patch = parse_json(await read_body(request, _limit(request)))
-    return await _change(request, collection_id, patch, replace=False)
+    limit = _limit(request)
+    patch = parse_json(await read_body(request, limit))
+    is_json_patch = content_type(request) == JSON_PATCH_TYPE
+    return await _change(
+        request, collection_id, patching(patch, limit, is_json_patch=is_json_patch)
+    )
 
 
 @router.delete(_COLLECTION, status_code=204, summary="Delete a collection")
@@ -79,6 +100,7 @@ async def delete_collection(collection_id: str, request: Request, force: bool = 
     """Delete a collection; one that holds items only with ``?force=true``."""
     _refuse_jobs(request)
     async with request.app.state.pool.acquire() as connection, connection.transaction():
+        await records.close_collection(connection, collection_id)
         stored = await records.read_collection(connection, collection_id, lock=True)
         if stored is None:
             raise not_found(f"Collection {collection_id}")
@@ -93,45 +115,45 @@ async def delete_collection(collection_id: str, request: Request, force: bool = 
     return Response(status_code=204)
 
 
+async def _create(request: Request, document: Document) -> Response:
+    check_collection_shape(document)
+    collection = strip_collection(document, base_url_of(request))
+    _check_owned({}, collection)
+    check_collection(collection, _settings(request).extension_schemas)
+    async with request.app.state.pool.acquire() as connection, connection.transaction():
+        etag = await records.insert_collection(connection, collection)
+    return _answer(request, collection, etag, 201)
+
+
 async def _change(
-    request: Request, collection_id: str, change: object, *, replace: bool
+    request: Request, collection_id: str, apply: Callable[[Document], Document]
 ) -> Response:
-    _refuse_jobs(request)
     base_url = base_url_of(request)
     async with request.app.state.pool.acquire() as connection, connection.transaction():
-        before = await records.read_collection(connection, collection_id, lock=True)
-        if before is None:
+        stored = await records.read_collection(connection, collection_id, lock=True)
+        if stored is None:
             raise not_found(f"Collection {collection_id}")
-        check_if_match(request, before.etag)
-        after = (
-            change
-            if replace
-            else _patched(request, render_collection(before.document, base_url), change)
-        )
-        if not isinstance(after, dict):
-            raise invalid("The body must be a JSON object.", status=400)
+        check_if_match(request, stored.etag)
+        before = stored.document
+        after = apply(render_collection(before, base_url))
+        check_collection_shape(after)
         collection = strip_collection(after, base_url)
         if collection.setdefault("id", collection_id) != collection_id:
-            raise invalid("The id of a collection cannot be changed.", Fault("/id", "differs"))
-        _check_owned(before.document, collection)
-        collection.setdefault("links", [])
-        check_collection(collection)
+            fault = Fault("/id", f"must be {collection_id}")
+            raise invalid("The id of a collection cannot be changed.", fault)
+        _check_owned(before, collection)
+        check_collection(collection, _settings(request).extension_schemas)
+        if same_json(before, collection):
+            return _answer(request, collection, stored.etag, 200)
         etag = await records.update_collection(connection, collection)
     return _answer(request, collection, etag, 200)
-
-
-def _patched(request: Request, collection: Document, patch: object) -> object:
-    if content_type(request) == JSON_PATCH_TYPE:
-        return apply_json_patch(collection, patch)
-    return merge(collection, patch)
 
 
 def _check_owned(before: Document, after: Document) -> None:
     for field in _OWNED:
         if before.get(field) != after.get(field):
-            raise Problem(
-                409, f"{field} is given when a workspace is created: POST /workspaces makes one."
-            )
+            detail = f"{field} is given when a workspace is created: POST /workspaces makes one."
+            raise Problem(409, detail, [Fault(pointer(field), "cannot be given or changed")])
 
 
 def _refuse_jobs(request: Request) -> None:
@@ -140,8 +162,12 @@ def _refuse_jobs(request: Request) -> None:
 
 
 def _limit(request: Request) -> int:
+    return _settings(request).max_body_bytes
+
+
+def _settings(request: Request) -> Settings:
     settings: Settings = request.app.state.settings_mlops
-    return settings.max_body_bytes
+    return settings
 
 
 def _answer(request: Request, collection: Document, etag: str, status: int) -> Response:
@@ -150,4 +176,4 @@ def _answer(request: Request, collection: Document, etag: str, status: int) -> R
     if status == 201:
         headers["Location"] = collection_url(base_url, collection["id"])
     body = orjson.dumps(render_collection(collection, base_url))
-    return Response(body, status, headers=headers, media_type=JSON)
+    return as_preferred(request, Response(body, status, headers=headers, media_type=JSON))

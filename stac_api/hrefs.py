@@ -1,25 +1,31 @@
 """Hrefs and links of documents.
 
-An href that points into this API is stored relative to the API's root, so that the record stays
-right when the API moves to another host, port or prefix; on the way out every href is absolute.
+An item is stored with all its links, and every href in it absolute, but for its beginning: one
+character (U+E000, private use) stands for the root of the API. So an item is read as text with one
+replacement, and the record stays right when the API moves to another host, port or prefix.
 """
 
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote, urljoin
 
+import orjson
+
 from mlops.items.rels import INFERRED, Rel
 from stac_api.documents import Document
 
 GEOJSON = "application/geo+json"
 JSON = "application/json"
-# An item's own URL lies three segments below the root: collections/{c}/items/{i}.
-_ITEM_TO_ROOT = "../../../"
+ROOT = "\ue000"
+"""Stands for the root of the API at the beginning of a stored href; no text of a client's may
+begin with it."""
+_MARKED = f'"{ROOT}'.encode()
+# A collection's own URL lies two segments below the root.
 _COLLECTION_TO_ROOT = "../"
 
 
 def item_url(base_url: str, collection: str, item: str) -> str:
-    """The URL of an item; ``base_url`` ends with a slash."""
+    """The URL of an item; ``base_url`` ends with a slash, or is :data:`ROOT`."""
     return f"{base_url}collections/{quote(collection)}/items/{quote(item)}"
 
 
@@ -30,52 +36,49 @@ def collection_url(base_url: str, collection: str) -> str:
 
 def stored_item_href(collection: str, item: str) -> str:
     """How an item's URL is stored in another item."""
-    return item_url(_ITEM_TO_ROOT, collection, item)
+    return item_url(ROOT, collection, item)
 
 
-def stored_asset_href(key: str) -> str:
-    """How the API's own URL of an object is stored in an item."""
-    return f"{_ITEM_TO_ROOT}assets/{quote(key)}"
+def render(text: str, base_url: str) -> bytes:
+    """Stored items, as JSON text, as they are read under ``base_url``."""
+    root = orjson.dumps(base_url)[:-1]
+    return text.encode().replace(_MARKED, root)
 
 
-def render_item(item: Document, base_url: str) -> Document:
-    """The item as it is read: links of its place added, every href absolute.
-
-    A part of an item (the ``fields`` extension) is rendered as far as it is there.
-    """
-    if "links" not in item and "assets" not in item:
-        return item
-    collection, item_id = item.get("collection"), item.get("id")
-    if collection is None or item_id is None:
-        return item
-    own = item_url(base_url, collection, item_id)
-    rendered = dict(item)
-    if "links" in item:
-        home = collection_url(base_url, collection)
-        rendered["links"] = [
-            {"rel": Rel.SELF, "type": GEOJSON, "href": own},
-            {"rel": Rel.ROOT, "type": JSON, "href": base_url},
-            {"rel": Rel.PARENT, "type": JSON, "href": home},
-            {"rel": Rel.COLLECTION, "type": JSON, "href": home},
-            *_resolved_links(item["links"], own),
-        ]
-    if isinstance(item.get("assets"), dict):
-        rendered["assets"] = {
-            key: _resolved_asset(asset, own) for key, asset in item["assets"].items()
-        }
-    return rendered
+def render_item(item: Document, base_url: str) -> bytes:
+    """A stored item as the JSON that a reader gets."""
+    return orjson.dumps(item).replace(_MARKED, orjson.dumps(base_url)[:-1])
 
 
 def strip_item(item: Document, base_url: str) -> Document:
-    """The reverse of :func:`render_item`: the item as it is stored."""
+    """An item as it is stored: hrefs resolved, links of its place made anew."""
     stripped = dict(item)
-    if isinstance(item.get("links"), list):
-        stripped["links"] = _stripped_links(item["links"], base_url, _ITEM_TO_ROOT)
+    own = item_url(base_url, str(item.get("collection")), str(item.get("id")))
+    links = item.get("links")
+    if isinstance(links, list):
+        stripped["links"] = [
+            {**link, "href": _stored(link.get("href"), own, base_url)}
+            if isinstance(link, dict)
+            else link
+            for link in links
+        ]
+        link_place(stripped)
     if isinstance(item.get("assets"), dict):
         stripped["assets"] = {
-            key: _stripped_asset(asset, base_url) for key, asset in item["assets"].items()
+            key: _stripped_asset(asset, own, base_url) for key, asset in item["assets"].items()
         }
     return stripped
+
+
+def link_place(item: Document) -> None:
+    """Give a stored item the links of its place, instead of those it has."""
+    links = _place_links(str(item.get("collection")), str(item.get("id")))
+    given = [
+        link
+        for link in item["links"]
+        if not (isinstance(link, dict) and link.get("rel") in INFERRED)
+    ]
+    item["links"] = links + given
 
 
 def render_collection(collection: Document, base_url: str) -> Document:
@@ -87,6 +90,7 @@ def render_collection(collection: Document, base_url: str) -> Document:
         {"rel": Rel.ROOT, "type": JSON, "href": base_url},
         {"rel": Rel.PARENT, "type": JSON, "href": base_url},
         {"rel": "items", "type": GEOJSON, "href": f"{own}/items"},
+        {"rel": "child", "type": JSON, "href": f"{own}/browse", "title": "Items, by id"},
         {
             "rel": "http://www.opengis.net/def/rel/ogc/1.0/queryables",
             "type": "application/schema+json",
@@ -134,14 +138,38 @@ def _resolved_links(links: Any, own: str) -> list[Document]:
     ]
 
 
-def _resolved_asset(asset: Document, own: str) -> Document:
-    resolved = {**asset, "href": urljoin(own, asset["href"])}
+def _place_links(collection: str, item: str) -> list[Document]:
+    home = collection_url(ROOT, collection)
+    return [
+        {"rel": Rel.SELF.value, "type": GEOJSON, "href": item_url(ROOT, collection, item)},
+        {"rel": Rel.ROOT.value, "type": JSON, "href": ROOT},
+        {"rel": Rel.PARENT.value, "type": JSON, "href": home},
+        {"rel": Rel.COLLECTION.value, "type": JSON, "href": home},
+    ]
+
+
+def _stripped_asset(asset: Any, own: str, base_url: str) -> Any:
+    if not isinstance(asset, dict):
+        return asset
+    stripped = {**asset, "href": _stored(asset.get("href"), own, base_url)}
     if isinstance(asset.get("alternate"), dict):
-        resolved["alternate"] = {
-            name: {**alternate, "href": urljoin(own, alternate["href"])}
+        stripped["alternate"] = {
+            name: {**alternate, "href": _stored(alternate.get("href"), own, base_url)}
+            if isinstance(alternate, dict)
+            else alternate
             for name, alternate in asset["alternate"].items()
         }
-    return resolved
+    return stripped
+
+
+def _stored(href: Any, own: str, base_url: str) -> Any:
+    if not isinstance(href, str) or not href:
+        return href
+    try:
+        absolute = urljoin(own, href)
+    except ValueError:
+        return href  # no URL: the check of the whole item says so
+    return ROOT + absolute[len(base_url) :] if absolute.startswith(base_url) else absolute
 
 
 def _stripped_links(links: list[Any], base_url: str, to_root: str) -> list[Any]:
@@ -152,20 +180,6 @@ def _stripped_links(links: list[Any], base_url: str, to_root: str) -> list[Any]:
         for link in links
         if not (isinstance(link, dict) and link.get("rel") in INFERRED)
     ]
-
-
-def _stripped_asset(asset: Any, base_url: str) -> Any:
-    if not isinstance(asset, dict):
-        return asset
-    stripped = {**asset, "href": _relative(asset.get("href"), base_url, _ITEM_TO_ROOT)}
-    if isinstance(asset.get("alternate"), dict):
-        stripped["alternate"] = {
-            name: {**alternate, "href": _relative(alternate.get("href"), base_url, _ITEM_TO_ROOT)}
-            if isinstance(alternate, dict)
-            else alternate
-            for name, alternate in asset["alternate"].items()
-        }
-    return stripped
 
 
 def _relative(href: Any, base_url: str, to_root: str) -> Any:

@@ -1,29 +1,35 @@
 """HTTP of items: POST, PUT, PATCH, DELETE, and reading one with its ETag."""
 
-from typing import Any
-
 import orjson
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from stac_api import records
 from stac_api.access import base_url_of, principal_of
+from stac_api.bulk import BulkWriter, Entry
 from stac_api.documents import (
     JSON_PATCH_TYPE,
     MERGE_PATCH_TYPES,
     Document,
-    apply_json_patch,
     content_type,
-    merge,
     parse_json,
     read_body,
     read_document,
     require_type,
+    too_large,
 )
-from stac_api.hrefs import GEOJSON, item_url, render_item
+from stac_api.hrefs import GEOJSON, item_url, render, render_item
 from stac_api.items import Caller, ItemWriter, Written
-from stac_api.preconditions import check_if_match, is_unchanged, quoted, wants_creation_only
-from stac_api.problems import Fault, Problem, invalid, not_found
+from stac_api.patches import patching
+from stac_api.preconditions import (
+    check_if_match,
+    is_unchanged,
+    quoted,
+    require_if_match,
+    wants_creation_only,
+)
+from stac_api.preferences import as_preferred
+from stac_api.problems import Fault, Problem, invalid, not_found, pointer
 from stac_api.settings import Settings
 
 router = APIRouter(tags=["Items"])
@@ -31,7 +37,7 @@ router = APIRouter(tags=["Items"])
 _ITEMS = "/collections/{collection_id}/items"
 _ITEM = _ITEMS + "/{item_id}"
 _MAX_ITEMS = 10_000
-# A whole collection of items may be larger than one item.
+# A body of many items may be so many times as large as that of one.
 _MANY = 16
 
 
@@ -45,7 +51,8 @@ async def read_item(collection_id: str, item_id: str, request: Request) -> Respo
         raise not_found(f"Item {item_id} in collection {collection_id}")
     if is_unchanged(request, stored.etag):
         return Response(status_code=304, headers={"ETag": quoted(stored.etag)})
-    return _answer(request, Written(stored.document, stored.etag), 200)
+    content = render(stored.text, base_url_of(request))
+    return Response(content, headers={"ETag": quoted(stored.etag)}, media_type=GEOJSON)
 
 
 @router.post(_ITEMS, status_code=201, summary="Create an item, or several at once")
@@ -53,17 +60,33 @@ async def create_item(collection_id: str, request: Request) -> Response:
     """Create an Item, or the Items of a FeatureCollection, all or none."""
     limit = _settings(request).max_body_bytes
     document = await read_document(request, limit * _MANY)
-    caller, writer = _caller(request), _writer(request)
     if document.get("type") == "FeatureCollection":
-        features = _features(document)
-        written = await writer.create_all(caller, collection_id, features)
-        ids = [one.item["id"] for one in written]
-        body = orjson.dumps({"type": "FeatureCollection", "created": ids})
-        return Response(body, 201, media_type="application/json")
+        entries = [
+            Entry(item, ("features", index)) for index, item in enumerate(_features(document))
+        ]
+        outcome = await BulkWriter(request.app.state.pool, _settings(request)).write(
+            _caller(request), collection_id, entries, upsert=False
+        )
+        body = {"type": "FeatureCollection", "created": outcome.created}
+        return Response(orjson.dumps(body), 201, media_type="application/json")
     if len(orjson.dumps(document)) > limit:
-        raise Problem(413, f"The item is larger than {limit} bytes. Keep bulk in assets.")
-    written_one = await writer.create(caller, collection_id, document)
-    return _answer(request, written_one, 201 if written_one.created else 200)
+        raise too_large("item", limit)
+    written = await _writer(request).create(_caller(request), collection_id, document)
+    return _answer(request, written, 201 if written.created else 200)
+
+
+@router.post(
+    "/collections/{collection_id}/bulk_items", status_code=201, summary="Write many items at once"
+)
+async def write_items(collection_id: str, request: Request) -> Response:
+    """Write the items of ``{"items": {id: item}, "method": "insert" or "upsert"}``, all or none."""
+    document = await read_document(request, _settings(request).max_body_bytes * _MANY)
+    entries, upsert = _bulk(document)
+    outcome = await BulkWriter(request.app.state.pool, _settings(request)).write(
+        _caller(request), collection_id, entries, upsert=upsert
+    )
+    body = orjson.dumps({"created": outcome.created, "updated": outcome.updated})
+    return Response(body, 201 if outcome.created else 200, media_type="application/json")
 
 
 @router.put(_ITEM, summary="Replace an item")
@@ -81,6 +104,8 @@ async def replace_item(collection_id: str, item_id: str, request: Request) -> Re
                 raise Problem(412, problem.detail) from problem
             raise
         return _answer(request, written, 201)
+    if _settings(request).require_if_match:
+        require_if_match(request)
     written = await writer.replace(
         caller, collection_id, item_id, document, lambda etag: check_if_match(request, etag)
     )
@@ -91,19 +116,13 @@ async def replace_item(collection_id: str, item_id: str, request: Request) -> Re
 async def patch_item(collection_id: str, item_id: str, request: Request) -> Response:
     """Apply a JSON Merge Patch (RFC 7396) or a JSON Patch (RFC 6902), by content type."""
     require_type(request, MERGE_PATCH_TYPES | {JSON_PATCH_TYPE})
-    patch = parse_json(await read_body(request, _settings(request).max_body_bytes))
-    is_json_patch = content_type(request) == JSON_PATCH_TYPE
-    if not is_json_patch and not isinstance(patch, dict):
-        raise invalid("A merge patch must be a JSON object.", status=400)
-
-    def apply(item: Document) -> Document:
-        return apply_json_patch(item, patch) if is_json_patch else merge(item, patch)
-
+    limit = _settings(request).max_body_bytes
+    patch = parse_json(await read_body(request, limit))
     written = await _writer(request).change(
         _caller(request),
         collection_id,
         item_id,
-        apply,
+        patching(patch, limit, is_json_patch=content_type(request) == JSON_PATCH_TYPE),
         lambda etag: check_if_match(request, etag),
     )
     return _answer(request, written, 200)
@@ -120,13 +139,38 @@ async def delete_item(collection_id: str, item_id: str, request: Request) -> Res
 
 def _features(document: Document) -> list[Document]:
     features = document.get("features")
-    if not isinstance(features, list) or not all(isinstance(f, dict) for f in features):
-        raise invalid(
-            "A FeatureCollection needs an array of features.", Fault("/features", "array")
-        )
-    if len(features) > _MAX_ITEMS:
-        raise Problem(413, f"At most {_MAX_ITEMS} items at once.")
+    if not isinstance(features, list):
+        fault = Fault("/features", "must be an array of items")
+        raise invalid("A FeatureCollection needs an array of features.", fault)
+    _check_items({("features", index): item for index, item in enumerate(features)})
     return features
+
+
+def _bulk(document: Document) -> tuple[list[Entry], bool]:
+    items, method = document.get("items"), document.get("method", "insert")
+    if method not in ("insert", "upsert"):
+        raise invalid("The method is not known.", Fault("/method", "must be insert or upsert"))
+    if not isinstance(items, dict):
+        fault = Fault("/items", "must be an object of items by their ids")
+        raise invalid("A bulk request needs items.", fault)
+    _check_items({("items", key): item for key, item in items.items()})
+    for key, item in items.items():
+        if item.setdefault("id", key) != key:
+            fault = Fault(pointer("items", key, "id"), "differs from its key in items")
+            raise invalid("An item's id differs from its key.", fault)
+    return [Entry(item, ("items", key)) for key, item in items.items()], method == "upsert"
+
+
+def _check_items(items: dict[tuple[object, ...], object]) -> None:
+    if len(items) > _MAX_ITEMS:
+        raise Problem(413, f"At most {_MAX_ITEMS} items at once.")
+    faults = [
+        Fault(pointer(*place), "must be an item")
+        for place, item in items.items()
+        if not isinstance(item, dict)
+    ]
+    if faults:
+        raise invalid("Not all of the items are objects.", *faults[:20])
 
 
 def _caller(request: Request) -> Caller:
@@ -144,8 +188,10 @@ def _settings(request: Request) -> Settings:
 
 def _answer(request: Request, written: Written, status: int) -> Response:
     base_url = base_url_of(request)
-    item: dict[str, Any] = render_item(written.item, base_url)
+    item = written.item
     headers = {"ETag": quoted(written.etag)}
     if status == 201:
         headers["Location"] = item_url(base_url, item["collection"], item["id"])
-    return Response(orjson.dumps(item), status, headers=headers, media_type=GEOJSON)
+    content = render_item(item, base_url)
+    answer = Response(content, status, headers=headers, media_type=GEOJSON)
+    return as_preferred(request, answer)

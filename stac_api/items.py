@@ -10,15 +10,16 @@ from mlops.identity import Principal, Role
 from mlops.items.kinds import Kind
 from mlops.items.status import Status
 from stac_api import hrefs, records
-from stac_api.documents import Document
-from stac_api.problems import Problem, invalid, not_found
+from stac_api.documents import Document, same_json
+from stac_api.geometry import bbox_of
+from stac_api.problems import Fault, Problem, invalid, not_found, pointer
 from stac_api.records import Stored
 from stac_api.rules import Rules, Writing, now
 from stac_api.rules.model import ModelRules
 from stac_api.rules.training_data import TrainingDataRules
 from stac_api.rules.training_run import TrainingRunRules
 from stac_api.settings import Settings
-from stac_api.validation import bbox_of, check_item
+from stac_api.validation import check_item, check_shape
 
 RULES: dict[Kind, Rules] = {
     Kind.TRAINING_RUN: TrainingRunRules(),
@@ -26,8 +27,8 @@ RULES: dict[Kind, Rules] = {
     Kind.MODEL: ModelRules(),
 }
 
-Check = Callable[[str], None]
-"""Raises when the ETag that a row has is not the one that the request supposes."""
+Check = Callable[[str | None], None]
+"""Raises when the ETag of a row, None for no row, is not the one that the request supposes."""
 
 
 @dataclass(frozen=True)
@@ -57,15 +58,7 @@ class ItemWriter:
     async def create(self, caller: Caller, collection: str, item: Document) -> Written:
         """Create an item."""
         async with self._pool.acquire() as connection, connection.transaction():
-            return await self._create(await self._writing(connection, caller, collection), item)
-
-    async def create_all(
-        self, caller: Caller, collection: str, items: list[Document]
-    ) -> list[Written]:
-        """Create items, all or none."""
-        async with self._pool.acquire() as connection, connection.transaction():
-            writing = await self._writing(connection, caller, collection)
-            return [await self._create(writing, item) for item in items]
+            return await self.create_in(await self.writing(connection, caller, collection), item)
 
     async def replace(
         self, caller: Caller, collection: str, item_id: str, item: Document, check: Check
@@ -87,22 +80,27 @@ class ItemWriter:
     ) -> Written:
         """Change an item by ``apply``, which gets it as a reader sees it and returns the result."""
         async with self._pool.acquire() as connection, connection.transaction():
-            writing = await self._writing(connection, caller, collection)
+            writing = await self.writing(connection, caller, collection)
             before = await self._locked(writing, item_id)
             check(before.etag)
-            changed = apply(hrefs.render_item(before.document, caller.base_url))
+            changed = apply(before.rendered(caller.base_url))
             return await self._store_change(writing, before, changed)
 
     async def remove(
         self, caller: Caller, collection: str, item_id: str, check: Check
     ) -> Written | None:
-        """Remove an item; an open run is dismissed instead, and what it is now is returned."""
+        """Remove an item; an open run is dismissed instead, and what it is now is returned.
+
+        An item that is not there is as it shall be.
+        """
         async with self._pool.acquire() as connection, connection.transaction():
-            writing = await self._writing(connection, caller, collection)
-            before = await self._locked(writing, item_id)
-            check(before.etag)
+            writing = await self.writing(connection, caller, collection)
+            before = await self._lock(writing, item_id)
+            check(before.etag if before else None)
+            if before is None:
+                return None
             if _is_open_run(writing, before.document):
-                dismissed = hrefs.render_item(before.document, caller.base_url)
+                dismissed = before.rendered(caller.base_url)
                 dismissed["properties"] = {
                     **dismissed["properties"],
                     "mlops:status": Status.DISMISSED.value,
@@ -111,62 +109,71 @@ class ItemWriter:
             await records.delete_item(connection, collection, item_id)
             return None
 
-    async def _writing(
+    async def writing(
         self, connection: asyncpg.Connection, caller: Caller, collection: str
     ) -> Writing:
+        """A write in the transaction that a connection is in."""
         place = await records.place_of(connection, collection)
         if caller.principal.role is Role.JOB and place.kind is not Kind.TRAINING_RUN:
             raise Problem(403, "A job may write to its own run only.")
         return Writing(connection, caller.principal, place, caller.base_url, self._settings)
 
     async def _locked(self, writing: Writing, item_id: str) -> Stored:
+        stored = await self._lock(writing, item_id)
+        if stored is None:
+            raise not_found(f"Item {item_id} in collection {writing.place.collection}")
+        return stored
+
+    async def _lock(self, writing: Writing, item_id: str) -> Stored | None:
         collection = writing.place.collection
         principal = writing.principal
         if principal.role is Role.JOB and not principal.measures(collection, item_id):
             raise Problem(403, "A job may write to its own run only.")
-        stored = await records.lock_item(writing.connection, collection, item_id)
-        if stored is None:
-            raise not_found(f"Item {item_id} in collection {collection}")
-        return stored
+        return await records.lock_item(writing.connection, collection, item_id)
 
-    async def _create(self, writing: Writing, item: Document) -> Written:
+    async def replace_in(self, writing: Writing, item_id: str, item: Document) -> Written:
+        """Put another document in an item's place, as part of a write."""
+        return await self._store_change(writing, await self._locked(writing, item_id), item)
+
+    async def create_in(self, writing: Writing, item: Document) -> Written:
+        """Create an item, as part of a write."""
         if writing.principal.role is Role.JOB:
             raise Problem(403, "A job may not create items.")
-        collection = writing.place.collection
-        _check_shape(item)
-        if item.setdefault("collection", collection) != collection:
-            detail = f"The item says that it is in {item['collection']}, not in {collection}."
-            raise invalid(detail)
-        item = hrefs.strip_item(item, writing.base_url)
+        item = accepted(item, writing.place.collection, writing.base_url)
         rules = RULES[writing.place.kind] if writing.place.kind else None
         if rules is not None:
             existing = await rules.admit(writing, item)
             if existing is not None:
                 return Written(existing.document, existing.etag)
+            # The id may be the server's: links of its place are made from it.
+            hrefs.link_place(item)
         _fill_bbox(item)
-        check_item(item)
+        check_item(item, self._settings.extension_schemas)
         etag = await records.insert_item(writing.connection, item)
         if rules is not None:
             await rules.settle(writing, item)
         return Written(item, etag, created=True)
 
-    async def _store_change(self, writing: Writing, before: Stored, changed: Document) -> Written:
-        _check_shape(changed)
-        after = hrefs.strip_item(changed, writing.base_url)
+    async def _store_change(self, writing: Writing, stored: Stored, changed: Document) -> Written:
+        _fill_shape(changed)
+        before = stored.document
         for field in ("id", "collection"):
-            if after.setdefault(field, before.document[field]) != before.document[field]:
-                raise invalid(f"The {field} of an item cannot be changed.")
-        moved = before.document.get("geometry") != after.get("geometry")
-        if moved and before.document.get("bbox") == after.get("bbox"):
+            if changed.setdefault(field, before[field]) != before[field]:
+                fault = Fault(pointer(field), f"must be {before[field]}")
+                raise invalid(f"The {field} of an item cannot be changed.", fault)
+        check_shape(changed)
+        after = hrefs.strip_item(changed, writing.base_url)
+        moved = before.get("geometry") != after.get("geometry")
+        if moved and before.get("bbox") == after.get("bbox"):
             # The old box belongs to the old footprint; a new one was not given with the new.
             after.pop("bbox", None)
         _fill_bbox(after)
-        if after == before.document:
-            return Written(after, before.etag)
+        if same_json(after, before):
+            return Written(after, stored.etag)
         if writing.place.kind is not None:
-            await RULES[writing.place.kind].check_change(writing, before.document, after)
+            await RULES[writing.place.kind].check_change(writing, before, after)
             after["properties"]["updated"] = now()
-        check_item(after)
+        check_item(after, self._settings.extension_schemas)
         etag = await records.update_item(writing.connection, after)
         return Written(after, etag)
 
@@ -177,14 +184,28 @@ def _is_open_run(writing: Writing, item: Document) -> bool:
     return not Status(item["properties"]["mlops:status"]).is_terminal
 
 
-def _check_shape(item: Document) -> None:
-    """What the rules take for granted before the item is checked as a whole."""
-    if not isinstance(item.get("properties"), dict):
-        raise invalid("The item has no properties.")
-    for name, kind in (("links", list), ("assets", dict)):
+def accepted(item: Document, collection: str, base_url: str) -> Document:
+    """A new item as far as it can be judged alone, as it would be stored in ``collection``."""
+    _fill_shape(item)
+    if item.setdefault("collection", collection) != collection:
+        fault = Fault("/collection", f"must be {collection}, or left out")
+        raise invalid("The item says that it is in another collection.", fault)
+    check_shape(item)
+    return hrefs.strip_item(item, base_url)
+
+
+def prepared(item: Document, collection: str, base_url: str) -> Document:
+    """A new item of a collection that has no rules, ready to be checked and stored."""
+    item = accepted(item, collection, base_url)
+    _fill_bbox(item)
+    return item
+
+
+def _fill_shape(item: Document) -> None:
+    """Add the parts that a client may leave out."""
+    for name, kind in (("links", list), ("assets", dict), ("stac_extensions", list)):
         if item.get(name) is None:
             item[name] = kind()
-    item.setdefault("stac_extensions", [])
     if isinstance(item["stac_extensions"], list):
         item["stac_extensions"] = list(item["stac_extensions"])
 

@@ -48,6 +48,7 @@ def _event(row: dict[str, Any], api_url: str) -> BusEvent:
         attempt=row["attempt"],
         href=f"{api_url.rstrip('/')}/{item_path}",
         etag=row["etag"],
+        request_id=row["request_id"],
     )
     return BusEvent(
         id=str(row["id"]),

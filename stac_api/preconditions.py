@@ -10,17 +10,30 @@ def quoted(etag: str) -> str:
     return f'"{etag}"'
 
 
-def check_if_match(request: Request, etag: str) -> None:
-    """412 when the request supposes another version than the present one."""
+def check_if_match(request: Request, etag: str | None) -> None:
+    """412 when the request supposes another version than the present one, or than none."""
     header = request.headers.get("if-match")
-    if header is not None and not _names(header, etag):
+    if etag is None:
+        if header is not None:
+            raise Problem(412, "The record that If-Match supposes does not exist.")
+        return
+    if header is not None and not _names(header, etag, weak=False):
         raise Problem(412, "The record has changed since it was read: read it again and retry.")
+    if request.headers.get("if-none-match") is not None and is_unchanged(request, etag):
+        raise Problem(412, "The record has the version that If-None-Match rules out.")
+
+
+def require_if_match(request: Request) -> None:
+    """428 when a record would be replaced with no word of which version is meant."""
+    if "if-match" not in request.headers:
+        detail = "Say which version is replaced: send If-Match with the ETag that was read."
+        raise Problem(428, detail)
 
 
 def is_unchanged(request: Request, etag: str) -> bool:
     """Whether a reader already has this version (304)."""
     header = request.headers.get("if-none-match")
-    return header is not None and _names(header, etag)
+    return header is not None and _names(header, etag, weak=True)
 
 
 def wants_creation_only(request: Request) -> bool:
@@ -28,7 +41,9 @@ def wants_creation_only(request: Request) -> bool:
     return request.headers.get("if-none-match", "").strip() == "*"
 
 
-def _names(header: str, etag: str) -> bool:
+def _names(header: str, etag: str, *, weak: bool) -> bool:
+    """Whether a header names this version; RFC 9110 wants strong comparison for If-Match."""
     if header.strip() == "*":
         return True
-    return any(part.strip().removeprefix("W/") == quoted(etag) for part in header.split(","))
+    named = [part.strip() for part in header.split(",")]
+    return quoted(etag) in ([n.removeprefix("W/") for n in named] if weak else named)

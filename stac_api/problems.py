@@ -11,15 +11,11 @@ import orjson
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
-from stac_fastapi.types.errors import (
-    ConflictError,
-    DatabaseError,
-    ForeignKeyError,
-    InvalidQueryParameter,
-    NotFoundError,
-)
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+
+from mlops.request_ids import HEADER, bound
+from stac_api.observing import request_id_of
 
 logger = logging.getLogger(__name__)
 
@@ -57,8 +53,11 @@ def not_found(what: str) -> Problem:
 
 
 def invalid(detail: str, *faults: Fault, status: int = 422) -> Problem:
-    """422: the document is well-formed JSON, but not what it should be."""
-    return Problem(status, detail, faults)
+    """422: the document is well-formed JSON, but not what it should be.
+
+    A fault that has no place of its own is the whole document's.
+    """
+    return Problem(status, detail, faults or [Fault("", detail)])
 
 
 def pointer(*parts: object) -> str:
@@ -81,19 +80,13 @@ def add_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _on_http_exception)
     for kind, status in _STATUS_OF.items():
         app.add_exception_handler(kind, _handler(status))
-    for kind in (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError):
-        app.add_exception_handler(kind, _on_database_away)
-    app.add_exception_handler(asyncpg.QueryCanceledError, _on_timeout)
     app.add_exception_handler(Exception, _on_failure)
 
 
 _STATUS_OF: dict[type[Exception], int] = {
-    NotFoundError: 404,
-    ConflictError: 409,
-    ForeignKeyError: 404,
-    DatabaseError: 400,
-    InvalidQueryParameter: 400,
     asyncpg.DataError: 400,
+    # A value too long for an index, or a document too large for the database.
+    asyncpg.ProgramLimitExceededError: 422,
     asyncpg.exceptions.RaiseError: 400,
     asyncpg.exceptions.InvalidTextRepresentationError: 400,
     asyncpg.exceptions.UndefinedFunctionError: 400,
@@ -101,13 +94,14 @@ _STATUS_OF: dict[type[Exception], int] = {
 }
 
 
-def _answer(
+def answer(
     request: Request,
     status: int,
     detail: str,
     faults: Sequence[Fault] = (),
     headers: dict[str, str] | None = None,
 ) -> Response:
+    """An error as a problem document, with the id by which the log knows the request."""
     body: dict[str, Any] = {
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,
@@ -117,48 +111,45 @@ def _answer(
     }
     if faults:
         body["errors"] = [{"pointer": f.pointer, "detail": f.detail} for f in faults]
+    request_id = request_id_of(request.scope)
+    if request_id is not None:
+        body["request_id"] = request_id
+        # Here, because the handler of unexpected errors answers outside of every middleware.
+        headers = {**(headers or {}), HEADER: request_id}
     return Response(orjson.dumps(body), status, headers=headers, media_type=MEDIA_TYPE)
 
 
 async def _on_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, Problem)
-    return _answer(request, error.status, error.detail, error.faults, error.headers)
+    return answer(request, error.status, error.detail, error.faults, error.headers)
 
 
 async def _on_request_validation(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
+    # Parameters have no place in a document: the first step of where they are says what they are.
+    wrong = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
     faults = [Fault(pointer(*fault["loc"]), str(fault["msg"])) for fault in error.errors()]
-    return _answer(request, 400, "The request is not valid.", faults)
+    return answer(request, 400, f"The request is not valid: {'; '.join(wrong)[:500]}.", faults)
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     headers = dict(error.headers) if error.headers else None
-    return _answer(request, error.status_code, str(error.detail), headers=headers)
+    return answer(request, error.status_code, str(error.detail), headers=headers)
 
 
 def _handler(status: int) -> Any:
     async def handle(request: Request, error: Exception) -> Response:
         # A message of the database's own may be long and hold its context: the first line says it.
         detail = str(error).splitlines()[0] if str(error) else HTTPStatus(status).phrase
-        return _answer(request, status, detail)
+        return answer(request, status, detail)
 
     return handle
 
 
-async def _on_database_away(request: Request, error: Exception) -> Response:
-    logger.error("the database cannot be reached: %s", error)
-    return _answer(
-        request, 503, "The database cannot be reached now; try again.", headers={"Retry-After": "1"}
-    )
-
-
-async def _on_timeout(request: Request, error: Exception) -> Response:  # noqa: ARG001
-    return _answer(
-        request, 503, "The query took too long; ask for less.", headers={"Retry-After": "5"}
-    )
-
-
 async def _on_failure(request: Request, error: Exception) -> Response:
-    logger.exception("unexpected error on %s %s", request.method, request.url.path, exc_info=error)
-    return _answer(request, 500, "An unexpected error; the log says more.")
+    with bound(request_id_of(request.scope)):
+        logger.exception(
+            "unexpected error on %s %s", request.method, request.url.path, exc_info=error
+        )
+    return answer(request, 500, "An unexpected error; the log says more.")

@@ -165,7 +165,8 @@ async def _store_batch(
     stored = await records.lock_item(connection, collection, item)
     if stored is None:
         raise not_found(f"Item {item} in collection {collection}")
-    properties = stored.document["properties"]
+    document = stored.document
+    properties = document["properties"]
     _require_attempt(batch.attempt, properties.get("mlops:attempt"))
     if principal.role is Role.JOB and Status(properties["mlops:status"]).is_terminal:
         raise Problem(409, "The run has ended; its job has nothing more to say.")
@@ -178,7 +179,7 @@ async def _store_batch(
     )
     _update_last_values(properties, batch)
     properties["updated"] = now()
-    await records.update_item(connection, stored.document)
+    await records.update_item(connection, document)
 
 
 def _update_last_values(properties: Document, batch: Batch) -> None:

@@ -1,51 +1,101 @@
 """What every item and collection must be before it is stored, whatever its kind."""
 
-import math
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
-
-from geojson_pydantic.geometries import parse_geometry_obj
-from pydantic import ValidationError
 
 from mlops.items.extension import STAC_VERSION
 from mlops.items.ids import InvalidIdError, check_id
 from stac_api.documents import Document
-from stac_api.hrefs import hrefs_of
+from stac_api.extension_schemas import check_schemas
+from stac_api.geometry import check_geometry
 from stac_api.problems import Fault, invalid, pointer
 
-_SCHEMES = frozenset({"", "http", "https", "s3", "gs", "az", "abfs", "oci", "ftp", "docker"})
+_SCHEMES = frozenset(
+    {"", "http", "https", "s3", "gs", "az", "abfs", "abfss", "oci", "ftp", "docker"}
+)
+_VERSIONS = re.compile(r"\A1\.[01]\.\d+\Z", re.ASCII)
 _RFC3339 = re.compile(
-    r"\A\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d+)?([Zz]|[+-]\d{2}:\d{2})\Z", re.ASCII
+    r"\A\d{4}-\d{2}-\d{2}[Tt]([01]\d|2[0-3]):\d{2}:\d{2}(\.\d+)?([Zz]|[+-]\d{2}:\d{2})\Z",
+    re.ASCII,
+)
+_TIMES = (
+    "datetime",
+    "start_datetime",
+    "end_datetime",
+    "created",
+    "updated",
+    "published",
+    "expires",
+    "unpublished",
 )
 
 
-def check_item(item: Document) -> None:
-    """Raise a 422 problem that names every fault of an item that is about to be stored."""
+def check_shape(item: Document) -> None:
+    """Raise a 422 problem unless an item has the parts that its rules take for granted."""
     faults = [
-        *_check_identity(item, "Feature"),
-        *_check_geometry(item),
-        *_check_properties(item.get("properties")),
-        *_check_links(item),
-        *_check_assets(item),
-        *_check_hrefs(item),
+        *_check_id(item.get("id", "given-later")),
+        *_check_links(item.get("links")),
+        *_check_assets(item.get("assets")),
+        *_check_extensions(item),
     ]
+    for name, kinds, what in (
+        ("properties", dict, "an object"),
+        ("geometry", dict | None, "a GeoJSON geometry, or null"),
+        ("collection", str, "the id of the collection"),
+    ):
+        if not isinstance(item.get(name), kinds):
+            faults.append(Fault(pointer(name), f"must be {what}"))
     if faults:
         raise invalid("The item is not a valid STAC Item.", *faults)
 
 
-def check_collection(collection: Document) -> None:
+def check_item(item: Document, extension_schemas: Path | None = None) -> None:
+    """Raise a 422 problem that names every fault of an item that is about to be stored."""
+    faults = item_faults(item, extension_schemas)
+    if faults:
+        raise invalid("The item is not a valid STAC Item.", *faults)
+
+
+def item_faults(item: Document, extension_schemas: Path | None = None) -> list[Fault]:
+    """Every fault of an item that is about to be stored."""
+    faults = [
+        *_check_identity(item, "Feature"),
+        *check_geometry(item),
+        *_check_properties(item.get("properties")),
+        *_check_links(item.get("links")),
+        *_check_assets(item.get("assets")),
+    ]
+    # The schemas say the same in fewer words, where there is a fault.
+    return faults or check_schemas(item, extension_schemas)
+
+
+def check_collection_shape(collection: Document) -> None:
+    """Raise a 422 problem unless a collection has links that can be stored; none are added."""
+    if collection.get("links") is None:
+        collection["links"] = []
+    faults = list(_check_links(collection["links"]))
+    if faults:
+        raise invalid("The collection is not a valid STAC Collection.", *faults)
+
+
+def check_collection(collection: Document, extension_schemas: Path | None = None) -> None:
     """Raise a 422 problem that names every fault of a collection that is about to be stored."""
     faults = [
         *_check_identity(collection, "Collection"),
         *_check_extent(collection.get("extent")),
-        *_check_links(collection),
-        *_check_hrefs(collection),
+        *_check_links(collection.get("links")),
+        *_check_assets(collection.get("assets", {})),
+        *_check_providers(collection.get("providers"), "providers"),
     ]
     for field in ("description", "license"):
         if not isinstance(collection.get(field), str) or not collection[field]:
             faults.append(Fault(pointer(field), "must be a text that is not empty"))
+    if not faults:
+        faults = check_schemas(collection, extension_schemas)
     if faults:
         raise invalid("The collection is not a valid STAC Collection.", *faults)
 
@@ -60,70 +110,35 @@ def parse_time(value: object) -> datetime:
         raise ValueError(f"is not a time: {error}") from error
 
 
-def bbox_of(geometry: Document) -> list[float]:
-    """The bounding box of a GeoJSON geometry: west, south, east, north in degrees."""
-    xs, ys = zip(*_positions(geometry), strict=True)
-    return [min(xs), min(ys), max(xs), max(ys)]
-
-
-def _check_identity(document: Document, type_: str) -> list[Fault]:
-    faults = []
+def _check_identity(document: Document, type_: str) -> Iterator[Fault]:
     if document.get("type") != type_:
-        faults.append(Fault("/type", f"must be {type_}"))
+        yield Fault("/type", f"must be {type_}")
     version = document.get("stac_version")
-    if not isinstance(version, str) or not re.match(r"\A1\.\d+\.\d+\Z", version):
-        faults.append(
-            Fault("/stac_version", f"must be a version of STAC 1, such as {STAC_VERSION}")
-        )
+    if not isinstance(version, str) or not _VERSIONS.match(version):
+        yield Fault("/stac_version", f"must be STAC 1.0 or 1.1, such as {STAC_VERSION}")
+    yield from _check_id(document.get("id"))
+    yield from _check_extensions(document)
+
+
+def _check_id(value: Any) -> Iterator[Fault]:
     try:
-        check_id(document.get("id"))
+        check_id(value)
     except InvalidIdError as error:
-        faults.append(Fault("/id", str(error)))
+        yield Fault("/id", str(error))
+
+
+def _check_extensions(document: Document) -> Iterator[Fault]:
     extensions = document.get("stac_extensions", [])
     if not isinstance(extensions, list) or not all(isinstance(e, str) for e in extensions):
-        faults.append(Fault("/stac_extensions", "must be an array of URLs"))
-    return faults
-
-
-def _check_geometry(item: Document) -> list[Fault]:
-    geometry = item.get("geometry")
-    if geometry is None:
-        return [Fault("/geometry", "is needed: the record keeps no item without a footprint")]
-    try:
-        parse_geometry_obj(geometry)
-        positions = list(_positions(geometry))
-    except (ValidationError, ValueError, TypeError, KeyError) as error:
-        detail = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-        return [Fault("/geometry", f"is not a valid GeoJSON geometry: {detail}")]
-    if not positions:
-        return [Fault("/geometry", "is empty")]
-    if not all(abs(x) <= 180 and abs(y) <= 90 for x, y in positions):
-        return [Fault("/geometry", "must be longitude and latitude in degrees (WGS 84)")]
-    return _check_bbox(item.get("bbox"), bbox_of(geometry))
-
-
-def _check_bbox(bbox: Any, actual: list[float]) -> list[Fault]:
-    if not isinstance(bbox, list) or len(bbox) not in (4, 6):
-        return [Fault("/bbox", "must be an array of 4 or 6 numbers")]
-    if not all(isinstance(n, int | float) and math.isfinite(n) for n in bbox):
-        return [Fault("/bbox", "must hold finite numbers")]
-    half = len(bbox) // 2
-    west, south, east, north = bbox[0], bbox[1], bbox[half], bbox[half + 1]
-    if west > east:
-        return []  # crosses the antimeridian: its geometry is split there
-    tolerance = 1e-6
-    given = (west, south, east, north)
-    if any(abs(a - b) > tolerance for a, b in zip(given, actual, strict=True)):
-        return [Fault("/bbox", f"contradicts the geometry, whose bounds are {actual}")]
-    return []
+        yield Fault("/stac_extensions", "must be an array of URLs")
 
 
 def _check_properties(properties: Any) -> list[Fault]:
     if not isinstance(properties, dict):
         return [Fault("/properties", "must be an object")]
     times: dict[str, datetime] = {}
-    faults = []
-    for name in ("datetime", "start_datetime", "end_datetime", "created", "updated"):
+    faults = _check_providers(properties.get("providers"), "properties", "providers")
+    for name in _TIMES:
         if properties.get(name) is not None:
             try:
                 times[name] = parse_time(properties[name])
@@ -142,46 +157,66 @@ def _check_properties(properties: Any) -> list[Fault]:
     return []
 
 
-def _check_links(document: Document) -> list[Fault]:
-    links = document.get("links")
+def _check_links(links: Any) -> Iterator[Fault]:
     if not isinstance(links, list):
-        return [Fault("/links", "must be an array")]
-    faults = []
+        yield Fault("/links", "must be an array")
+        return
     for index, link in enumerate(links):
         if not isinstance(link, dict):
-            faults.append(Fault(pointer("links", index), "must be an object"))
-        elif not isinstance(link.get("rel"), str) or not link["rel"]:
-            faults.append(Fault(pointer("links", index, "rel"), "must be a text"))
-    return faults
+            yield Fault(pointer("links", index), "must be an object")
+            continue
+        if not isinstance(link.get("rel"), str) or not link["rel"]:
+            yield Fault(pointer("links", index, "rel"), "must be a text")
+        yield from _check_href(link.get("href"), "links", index, "href")
 
 
-def _check_assets(item: Document) -> list[Fault]:
-    assets = item.get("assets")
+def _check_assets(assets: Any) -> Iterator[Fault]:
     if not isinstance(assets, dict):
-        return [Fault("/assets", "must be an object")]
+        yield Fault("/assets", "must be an object")
+        return
+    for key, asset in assets.items():
+        if not isinstance(asset, dict):
+            yield Fault(pointer("assets", key), "must be an object")
+            continue
+        yield from _check_href(asset.get("href"), "assets", key, "href")
+        alternates = asset.get("alternate", {})
+        if not isinstance(alternates, dict):
+            yield Fault(pointer("assets", key, "alternate"), "must be an object")
+            continue
+        for name, alternate in alternates.items():
+            place = ("assets", key, "alternate", name)
+            if not isinstance(alternate, dict):
+                yield Fault(pointer(*place), "must be an object")
+            else:
+                yield from _check_href(alternate.get("href"), *place, "href")
+
+
+def _check_href(href: Any, *place: object) -> Iterator[Fault]:
+    if not isinstance(href, str) or not href:
+        yield Fault(pointer(*place), "must be a URL")
+        return
+    if href != href.strip() or any(character < " " or character == "\x7f" for character in href):
+        yield Fault(pointer(*place), "holds characters that no URL has")
+        return
+    try:
+        scheme = urlsplit(href).scheme.lower()
+    except ValueError as error:
+        yield Fault(pointer(*place), f"is not a URL: {error}")
+        return
+    if scheme not in _SCHEMES:
+        known = ", ".join(sorted(_SCHEMES - {""}))
+        detail = f"has the scheme {scheme!r}, which is not allowed; one of {known} is"
+        yield Fault(pointer(*place), detail)
+
+
+def _check_providers(providers: Any, *place: object) -> list[Fault]:
+    """The links of providers are shown to readers as other links are."""
     return [
-        Fault(pointer("assets", key), "must be an object")
-        for key, asset in assets.items()
-        if not isinstance(asset, dict)
+        fault
+        for index, provider in enumerate(providers if isinstance(providers, list) else ())
+        if isinstance(provider, dict) and "url" in provider
+        for fault in _check_href(provider["url"], *place, index, "url")
     ]
-
-
-def _check_hrefs(document: Document) -> list[Fault]:
-    faults = []
-    for place, href in hrefs_of(document):
-        if not isinstance(href, str) or not href:
-            faults.append(Fault(pointer(*place), "must be a URL"))
-            continue
-        try:
-            scheme = urlsplit(href).scheme.lower()
-        except ValueError as error:
-            faults.append(Fault(pointer(*place), f"is not a URL: {error}"))
-            continue
-        if scheme not in _SCHEMES or any(ord(c) < 32 for c in href):
-            faults.append(
-                Fault(pointer(*place), f"has a scheme that is not allowed: {href[:80]!r}")
-            )
-    return faults
 
 
 def _check_extent(extent: Any) -> list[Fault]:
@@ -191,35 +226,39 @@ def _check_extent(extent: Any) -> list[Fault]:
     except (TypeError, KeyError):
         return [Fault("/extent", "must hold spatial.bbox and temporal.interval")]
     faults = []
-    if not boxes or not all(isinstance(b, list) and len(b) in (4, 6) for b in boxes):
-        faults.append(Fault("/extent/spatial/bbox", "must be an array of boxes"))
-    elif not all(isinstance(n, int | float) for box in boxes for n in box):
-        faults.append(Fault("/extent/spatial/bbox", "must hold numbers"))
-    if not isinstance(intervals, list) or not intervals:
-        return [*faults, Fault("/extent/temporal/interval", "must be an array of intervals")]
+    for name, part in (("spatial/bbox", boxes), ("temporal/interval", intervals)):
+        if not isinstance(part, list) or not part:
+            faults.append(Fault(f"/extent/{name}", "must be an array that is not empty"))
+    if faults:
+        return faults
+    for index, box in enumerate(boxes):
+        faults += _check_box(box, pointer("extent", "spatial", "bbox", index))
     for index, interval in enumerate(intervals):
-        where = pointer("extent", "temporal", "interval", index)
-        if not isinstance(interval, list) or len(interval) != 2:
-            faults.append(Fault(where, "must be a start and an end"))
-            continue
-        for end in interval:
-            if end is not None:
-                try:
-                    parse_time(end)
-                except ValueError as error:
-                    faults.append(Fault(where, str(error)))
+        faults += _check_interval(interval, pointer("extent", "temporal", "interval", index))
     return faults
 
 
-def _positions(geometry: Document) -> list[tuple[float, float]]:
-    if geometry["type"] == "GeometryCollection":
-        return [position for part in geometry["geometries"] for position in _positions(part)]
-    found: list[tuple[float, float]] = []
-    pending = [geometry["coordinates"]]
-    while pending:
-        value = pending.pop()
-        if value and isinstance(value[0], int | float):
-            found.append((float(value[0]), float(value[1])))
-        else:
-            pending.extend(value)
-    return found
+def _check_box(box: Any, where: str) -> Iterator[Fault]:
+    if not isinstance(box, list) or len(box) not in (4, 6):
+        yield Fault(where, "must be an array of 4 or 6 numbers")
+        return
+    if not all(type(n) in (int, float) for n in box):
+        yield Fault(where, "must hold numbers")
+        return
+    half = len(box) // 2
+    (west, south), (east, north) = box[:2], box[half : half + 2]
+    if not (min(west, east) >= -180 and max(west, east) <= 180 and -90 <= south <= north <= 90):
+        yield Fault(where, "must be west, south, east, north in degrees (WGS 84)")
+
+
+def _check_interval(interval: Any, where: str) -> Iterator[Fault]:
+    if not isinstance(interval, list) or len(interval) != 2:
+        yield Fault(where, "must be a start and an end")
+        return
+    try:
+        times = [parse_time(end) for end in interval if end is not None]
+    except ValueError as error:
+        yield Fault(where, str(error))
+        return
+    if times != sorted(times):
+        yield Fault(where, "ends before it starts")

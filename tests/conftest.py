@@ -5,6 +5,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,8 +110,21 @@ def api_server(database_url: str, tmp_path: Path) -> Iterator[ApiServer]:
         storage=str(tmp_path / "store"),
         token_secret=SecretStr(secrets.token_hex(32)),
     )
+    with serving(settings) as url:
+        yield ApiServer(url, settings)
+
+
+@contextmanager
+def serving(settings: Settings) -> Iterator[str]:
+    """The API in a thread of its own; its URL."""
     config = uvicorn.Config(
-        create_app(settings), host="127.0.0.1", port=0, log_level="warning", lifespan="on"
+        create_app(settings),
+        host="127.0.0.1",
+        port=0,
+        log_level="warning",
+        lifespan="on",
+        # The application reads what proxies say, and from whom.
+        proxy_headers=False,
     )
     server = uvicorn.Server(config)
     started = threading.Event()
@@ -125,6 +139,8 @@ def api_server(database_url: str, tmp_path: Path) -> Iterator[ApiServer]:
     thread.start()
     assert started.wait(30), "the API did not start"
     port = server.servers[0].sockets[0].getsockname()[1]
-    yield ApiServer(f"http://127.0.0.1:{port}", settings)
-    server.should_exit = True
-    thread.join(30)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join(30)

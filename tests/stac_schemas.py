@@ -37,7 +37,8 @@ def faults(item: dict[str, Any]) -> list[str]:
     ]
 
 
-def _registry() -> "Registry[Any]":
+def published() -> dict[str, Any]:
+    """The schemas at hand, under the URLs by which documents and other schemas name them."""
     resources: dict[str, Any] = {}
     for path in sorted(_EXTENSIONS.glob("*-v*.json")):
         name, _, version = path.stem.rpartition("-v")
@@ -52,8 +53,12 @@ def _registry() -> "Registry[Any]":
             # One of them misspells its $id; they refer to each other by file name.
             resources[f"{_ITEM.rpartition('/')[0]}/{path.name}"] = content
     resources[MLOPS] = _loaded(_OURS)
+    return resources
+
+
+def _registry() -> "Registry[Any]":
     entries = []
-    for url, content in resources.items():
+    for url, content in published().items():
         own = {key: value for key, value in content.items() if key != "$id"}
         entries.append((url, Resource.from_contents({"$id": url, **own}, DRAFT7)))
     registry: Registry[Any] = Registry().with_resources(entries)

@@ -70,7 +70,13 @@ def main(environment: Mapping[str, str]) -> ExitCode:
         folders = WorkFolders(work_folder(place, environment))
         folders.create()
         token = environment.get(RUN_TOKEN_ENV)
-        with Api(document.api_url, token, patience=0, timeout=_REQUEST_SECONDS) as api:
+        with Api(
+            document.api_url,
+            token,
+            patience=0,
+            timeout=_REQUEST_SECONDS,
+            request_id=document.request_id,
+        ) as api:
             agent = Agent(document, folders, store, api, environment)
             on_termination(agent.stop)
             return agent.run()

@@ -29,7 +29,10 @@ _LONGEST_PAUSE = 10.0
 
 
 class Dispatcher:
-    """Delivers events to ``handlers`` until stopped; works through what waited at the start."""
+    """Delivers events to ``handlers`` until stopped; works through what waited at the start.
+
+    ``when_away`` is called, from the dispatcher's thread, each time the database was found away.
+    """
 
     def __init__(
         self,
@@ -38,12 +41,14 @@ class Dispatcher:
         queue: LocalQueue,
         handlers: Mapping[Function, Handler],
         context: Callable[[Function], Any],
+        when_away: Callable[[], None] | None = None,
     ) -> None:
         self._database_url = database_url
         self._api_url = api_url
         self._queue = queue
         self._handlers = handlers
         self._context = context
+        self._when_away = when_away
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="dispatcher", daemon=True)
         self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="function")
@@ -75,6 +80,8 @@ class Dispatcher:
                     self._deliver(connection)
             except psycopg.Error as error:
                 logger.warning("the database is away (%s); the dispatcher tries again", error)
+                if self._when_away is not None and not self._stopping.is_set():
+                    self._when_away()
                 self._stopping.wait(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE)
 

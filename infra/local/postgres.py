@@ -118,16 +118,28 @@ class Cluster:
         self.folder = self._place()
         self.data = self.folder / "data"
         self.log = self.folder / "postgres.log"
+        self._last_port = self.folder / "port"
 
     def start(self) -> str:
-        """Start the server, making the cluster at first; return the URL of the database."""
+        """Start the server, making the cluster at first; return the URL of the database.
+
+        The port is that of the last start where it is free.
+        """
         if not (self.data / "PG_VERSION").is_file():
             self._create()
         self._check_version()
         port = self.port()
         if port is None:
-            port = self._start()
+            port = self._start(_free_port(self._remembered_port()))
         return self.url(port)
+
+    def revive(self) -> bool:
+        """Start the server again where it was, for those who hold its URL; False when it runs."""
+        port = self._remembered_port()
+        if port is None or self.port() is not None:
+            return False
+        self._start(port)
+        return True
 
     def stop(self) -> None:
         """Stop the server if it runs; sessions are ended, transactions in flight roll back."""
@@ -174,7 +186,7 @@ class Cluster:
         )
         with (self.data / "postgresql.conf").open("a") as file:
             file.write(_CONFIGURATION)
-        port = self._start()
+        port = self._start(_free_port())
         self._create_database(port)
 
     def _create_database(self, port: int) -> None:
@@ -184,8 +196,7 @@ class Cluster:
         with psycopg.connect(administration, autocommit=True) as connection:
             connection.execute(f'CREATE DATABASE "{DATABASE}"')
 
-    def _start(self) -> int:
-        port = _free_port()
+    def _start(self, port: int) -> int:
         with self.log.open("a") as log:
             if self.owner is not None:
                 os.chown(self.log, self.owner.pw_uid, self.owner.pw_gid)
@@ -198,7 +209,14 @@ class Cluster:
         if started.returncode != 0:
             tail = "\n".join(self.log.read_text().splitlines()[-10:])
             raise StartupError(f"PostgreSQL did not start; the end of {self.log} says:\n{tail}")
+        self._last_port.write_text(str(port))
         return port
+
+    def _remembered_port(self) -> int | None:
+        try:
+            return int(self._last_port.read_text())
+        except (FileNotFoundError, ValueError):
+            return None
 
     def _check_version(self) -> None:
         made_by = int((self.data / "PG_VERSION").read_text().split(".")[0])
@@ -266,9 +284,17 @@ def _reachable(folder: Path, user: pwd.struct_passwd) -> bool:
     return True
 
 
-def _free_port() -> int:
+def _free_port(wanted: int | None = None) -> int:
+    """A port that is free: ``wanted`` if possible."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        # As PostgreSQL does: connections of an ended server that linger do not hold its port.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", wanted or 0))
+        except OSError:
+            if not wanted:
+                raise
+            return _free_port()
         return int(probe.getsockname()[1])
 
 

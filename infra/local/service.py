@@ -7,11 +7,11 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from socket import socket
 
-import psycopg
 import uvicorn
 from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
 from pydantic import Field, SecretStr
@@ -20,21 +20,21 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from functions import launch_run, reconcile, register_model, track_run
 from functions.services import Services, SystemAuth, publish_job_change
 from infra.local import StartupError
+from infra.local.database import embedded_cluster, open_database
+from infra.local.database import revive as revive_cluster
 from infra.local.dispatcher import Dispatcher
 from infra.local.home import Home
-from infra.local.postgres import Cluster
 from infra.local.queue import LocalQueue
 from mlops.api import Api
 from mlops.engines.local import LocalEngine
 from mlops.events import Function
 from mlops.storage import ObjectStore, StorageError, open_store
 from stac_api.app import create_app
-from stac_api.migrate import MigrationError, migrate
+from stac_api.observing import AddRequestId
 from stac_api.settings import Settings as ApiSettings
 
 logger = logging.getLogger(__name__)
 
-MIGRATIONS = Path(__file__).parent / "migrations"
 _FUNCTIONS = {
     Function.LAUNCH_RUN: launch_run.build,
     Function.TRACK_RUN: track_run.build,
@@ -85,11 +85,13 @@ def serve(home: Path, port: int | None, on_ready: Callable[[str], None]) -> None
         parts.enter_context(_logging_to(place.log))
         store = _store(settings, place)
         listener = parts.enter_context(place.listen(port))
-        database_url = parts.enter_context(_database(settings, place))
+        cluster = parts.enter_context(embedded_cluster(settings.database_url, place))
+        database_url = open_database(settings.database_url, cluster)
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         parts.callback(place.withdraw)
         try:
-            _serve(place, settings, store, listener, database_url, url, on_ready)
+            revive = None if cluster is None else partial(revive_cluster, cluster)
+            _serve(place, settings, store, listener, database_url, revive, url, on_ready)
         finally:
             logger.info("the service has stopped")
 
@@ -100,6 +102,7 @@ def _serve(
     store: ObjectStore,
     listener: socket,
     database_url: str,
+    revive: Callable[[], None] | None,
     url: str,
     on_ready: Callable[[str], None],
 ) -> None:
@@ -121,12 +124,14 @@ def _serve(
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=5,
+        # The application reads what proxies say, and from whom.
+        proxy_headers=False,
     )
     server = _AnnouncingServer(config)
     with ExitStack() as parts:
 
         def begin() -> None:
-            parts.enter_context(_events(place, settings, store, database_url, url, secret))
+            parts.enter_context(_events(place, settings, store, database_url, revive, url, secret))
             place.announce(url)
             on_ready(url)
 
@@ -190,6 +195,7 @@ def _events(
     settings: LocalSettings,
     store: ObjectStore,
     database_url: str,
+    revive: Callable[[], None] | None,
     url: str,
     secret: SecretStr,
 ) -> Iterator[None]:
@@ -212,7 +218,12 @@ def _events(
     handlers = {function: build(services) for function, build in _FUNCTIONS.items()}
     _log_functions_here()
     dispatcher = Dispatcher(
-        database_url, url, queue, handlers, lambda function: LocalContext(function.value)
+        database_url,
+        url,
+        queue,
+        handlers,
+        lambda function: LocalContext(function.value),
+        when_away=revive,
     )
     engine.recover()
     dispatcher.start()
@@ -223,34 +234,6 @@ def _events(
         dispatcher.stop()
         services.api.close()
         queue.close()
-
-
-@contextmanager
-def _database(settings: LocalSettings, place: Home) -> Iterator[str]:
-    """The database, migrated; the embedded one is stopped at the end."""
-    if settings.database_url is not None:
-        url = settings.database_url.get_secret_value()
-        _migrate(url, "MLOPS_DATABASE_URL")
-        yield url
-        return
-    cluster = Cluster(place.folder)
-    url = cluster.start()
-    try:
-        _migrate(url, "the embedded database")
-        yield url
-    finally:
-        cluster.stop()
-
-
-def _migrate(url: str, what: str) -> None:
-    try:
-        applied = migrate(url, MIGRATIONS)
-    except MigrationError as error:
-        raise StartupError(str(error)) from error
-    except psycopg.Error as error:
-        raise StartupError(f"{what} cannot be used: {str(error).strip()}") from error
-    if applied:
-        logger.info("migrated: %s", ", ".join(applied))
 
 
 def _store(settings: LocalSettings, place: Home) -> ObjectStore:
@@ -267,6 +250,7 @@ def _logging_to(path: Path) -> Iterator[None]:
     """All of the service's logs, as JSON lines in one file that does not grow for ever."""
     handler = RotatingFileHandler(path, maxBytes=10 << 20, backupCount=3)
     handler.setFormatter(LambdaPowertoolsFormatter(utc=True))
+    handler.addFilter(AddRequestId())
     root = logging.getLogger()
     level = root.level
     root.addHandler(handler)

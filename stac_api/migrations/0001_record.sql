@@ -79,6 +79,23 @@ CREATE TABLE mlops.log_chunks (
     PRIMARY KEY (collection, item, attempt, start)
 );
 
+-- The links of an item's place, as the record stores them with its own items: U+E000 stands for
+-- the root of the API.
+CREATE FUNCTION mlops.linked(item jsonb) RETURNS jsonb
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT item || jsonb_build_object('links', jsonb_build_array(
+        jsonb_build_object('rel', 'self', 'type', 'application/geo+json',
+            'href', home || '/items/' || (item->>'id')),
+        jsonb_build_object('rel', 'root', 'type', 'application/json', 'href', U&'\E000'),
+        jsonb_build_object('rel', 'parent', 'type', 'application/json', 'href', home),
+        jsonb_build_object('rel', 'collection', 'type', 'application/json', 'href', home)
+    ) || coalesce((
+        SELECT jsonb_agg(link) FROM jsonb_array_elements(item->'links') link
+        WHERE link->>'rel' NOT IN ('self', 'root', 'parent', 'collection')
+    ), '[]'))
+    FROM (SELECT U&'\E000collections/' || (item->>'collection') AS home) place
+$$;
+
 -- An item as it was written. pgstac keeps only what differs from its collection's base item, and
 -- drops nulls when it puts the two together again. The record stores its items whole instead,
 -- which shows by their stac_version; what other tools loaded is hydrated as pgstac does it.
@@ -89,7 +106,18 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
             'type', 'Feature', 'id', i.id, 'collection', i.collection,
             'geometry', public.ST_AsGeoJSON(i.geometry, 20)::jsonb
         ) || (i.content - 'pgstac:base_item')
-    ELSE pgstac.content_hydrate(i) END
+    ELSE mlops.linked(pgstac.content_hydrate(i)) END
+$$;
+
+-- The same as text, put together from the database's own text of each part: nothing is merged.
+CREATE FUNCTION mlops.document_text(i pgstac.items) RETURNS text
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN i.content ? 'stac_version' THEN
+        '{"type":"Feature","id":' || to_json(i.id)::text
+        || ',"collection":' || to_json(i.collection)::text
+        || ',"geometry":' || public.ST_AsGeoJSON(i.geometry, 20)
+        || ',' || substr(i.content::text, 2)
+    ELSE mlops.document(i)::text END
 $$;
 
 -- The row that a document is stored as; the reverse of mlops.document.
@@ -102,6 +130,26 @@ LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pgstac, public AS $$
     )::pgstac.items
 $$;
 
+-- Fields that a workspace's collections are indexed by, as paths below the properties.
+CREATE TABLE mlops.indexed_fields (
+    kind text NOT NULL,
+    path text NOT NULL,
+    PRIMARY KEY (kind, path)
+);
+INSERT INTO mlops.indexed_fields (kind, path)
+SELECT kind, field FROM (VALUES
+    ('training-run', ARRAY[
+        'mlops:model', 'mlops:status', 'mlops:recipe', 'mlops:progress', 'mlops:objective_value',
+        'created', 'mlops:metrics/val_loss', 'mlops:metrics/val_accuracy',
+        'mlops:metrics/val_balanced_accuracy', 'mlops:metrics/val_f1',
+        'mlops:metrics/val_macro_f1', 'mlops:metrics/test_accuracy',
+        'mlops:metrics/test_balanced_accuracy', 'mlops:metrics/test_macro_f1']),
+    ('model', ARRAY['mlops:model', 'mlops:run', 'created', 'mlops:metrics/val_f1',
+        'mlops:metrics/val_macro_f1', 'mlops:metrics/test_balanced_accuracy',
+        'mlops:metrics/test_macro_f1']),
+    ('training-data', ARRAY['mlops:dataset', 'created'])
+) AS kinds(kind, fields), unnest(fields) AS field;
+
 -- An item's strong ETag, without its quotes: over all that is stored of it.
 CREATE FUNCTION mlops.etag(i pgstac.items) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
@@ -111,6 +159,65 @@ $$;
 CREATE FUNCTION mlops.etag(c pgstac.collections) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT md5(c.content::text)
+$$;
+
+-- A JSON value as a number or as a time, or NULL when it is none: a filter never fails on a value.
+CREATE FUNCTION mlops.number(value jsonb) RETURNS numeric
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE jsonb_typeof(value) WHEN 'number' THEN value::numeric END
+$$;
+
+CREATE FUNCTION mlops.instant(value jsonb) RETURNS timestamptz
+LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
+BEGIN
+    RETURN (value #>> '{}')::timestamptz;
+EXCEPTION WHEN data_exception THEN
+    RETURN NULL;
+END;
+$$;
+
+CREATE FUNCTION mlops.calculate(a numeric, operator text, b numeric) RETURNS numeric
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+BEGIN
+    RETURN CASE operator
+        WHEN '+' THEN a + b WHEN '-' THEN a - b WHEN '*' THEN a * b
+        WHEN '/' THEN a / b WHEN '%' THEN a % b WHEN '^' THEN a ^ b END;
+EXCEPTION WHEN data_exception THEN
+    RETURN NULL; -- divided by zero, or too large a number
+END;
+$$;
+
+-- What free text searches; the same words as pgstac's own search.
+CREATE FUNCTION mlops.words(i pgstac.items) RETURNS tsvector
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT to_tsvector('english', coalesce(i.content->'properties'->>'description', ''))
+        || to_tsvector('english', coalesce(i.content->'properties'->>'title', ''))
+        || to_tsvector('english', coalesce(i.content->'properties'->>'keywords', ''))
+$$;
+
+-- Indexes of a workspace's collection: what its items are filtered and sorted by. One on a JSON
+-- value serves equality, ranges and both directions of a sort.
+CREATE FUNCTION mlops.index_collection(collection_id text, kind text) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = mlops, pgstac, public AS $$
+DECLARE
+    partition text;
+    path text[];
+BEGIN
+    SELECT format('_items_%s', key) INTO STRICT partition
+        FROM pgstac.collections WHERE id = collection_id;
+    FOR path IN
+        SELECT string_to_array(fields.path, '/') FROM mlops.indexed_fields fields
+        WHERE fields.kind = index_collection.kind
+    LOOP
+        EXECUTE format(
+            'CREATE INDEX IF NOT EXISTS %I ON pgstac.%I ((content->''properties''%s))',
+            left(format('%s_%s', partition, md5(array_to_string(path, '/'))), 63),
+            partition,
+            (SELECT string_agg(format('->%L', step), '' ORDER BY n)
+                FROM unnest(path) WITH ORDINALITY AS steps(step, n))
+        );
+    END LOOP;
+END;
 $$;
 
 -- The type of the event that a change is, or NULL for a change that is none.

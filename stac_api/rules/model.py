@@ -1,6 +1,6 @@
 """Rules of models: registered by the system, once for each run, with the next version number."""
 
-from urllib.parse import unquote, urljoin
+from urllib.parse import unquote
 
 from pydantic import ValidationError
 
@@ -84,11 +84,10 @@ def _check_request(item: Document) -> ModelVersion:
 def _run_of(writing: Writing, item: Document) -> tuple[str, str]:
     """Collection and id of the run that the model's link names."""
     collection = collection_id(writing.workspace, Kind.TRAINING_RUN)
-    prefix = f"{hrefs.collection_url(writing.base_url, collection)}/items/"
-    own = hrefs.item_url(writing.base_url, writing.place.collection, "model")
+    prefix = f"{hrefs.collection_url(hrefs.ROOT, collection)}/items/"
     for link in item.get("links") or []:
         if isinstance(link, dict) and link.get("rel") == Rel.TRAINING_RUN:
-            href = urljoin(own, str(link.get("href")))
+            href = str(link.get("href"))
             if href.startswith(prefix):
                 return collection, unquote(href[len(prefix) :])
     raise invalid(

@@ -1,7 +1,7 @@
 """Rules of training runs: what was asked is immutable, what was measured is the system's."""
 
 from typing import Any
-from urllib.parse import unquote, urljoin
+from urllib.parse import unquote
 
 from pydantic import ValidationError
 
@@ -53,7 +53,7 @@ class TrainingRunRules:
             {
                 "rel": Rel.WORKSPACE.value,
                 "type": hrefs.JSON,
-                "href": f"../../../workspaces/{writing.workspace}",
+                "href": f"{hrefs.ROOT}workspaces/{writing.workspace}",
             }
         )
         add_extensions(item, MLOPS, ML_AOI)
@@ -128,8 +128,6 @@ def _check_recipe(request: RunRequest) -> list[Fault]:
 
 async def _resolve_datasets(writing: Writing, item: Document) -> list[tuple[str, str]]:
     """Check the training-data links, complete them, and return collection and id of each."""
-    own = hrefs.item_url(writing.base_url, writing.place.collection, item["id"])
-    root = f"{writing.base_url}collections/"
     found: list[tuple[str, str]] = []
     faults: list[Fault] = []
     for index, link in enumerate(item.get("links") or []):
@@ -139,9 +137,11 @@ async def _resolve_datasets(writing: Writing, item: Document) -> list[tuple[str,
         split = link.get("ml-aoi:split")
         if split is not None and split not in _SPLITS:
             faults.append(Fault(f"{where}/ml-aoi:split", f"must be one of {', '.join(_SPLITS)}"))
-        target = await _find_dataset(writing, urljoin(own, str(link.get("href"))), root)
+        href = str(link.get("href"))
+        target = await _find_dataset(writing, href)
         if target is None:
-            detail = f"{link.get('href')} is no dataset version of this API"
+            shown = href.replace(hrefs.ROOT, writing.base_url)
+            detail = f"{shown} is no dataset version of this API"
             faults.append(Fault(f"{where}/href", detail))
             continue
         found.append(target)
@@ -155,7 +155,8 @@ async def _resolve_datasets(writing: Writing, item: Document) -> list[tuple[str,
     return found
 
 
-async def _find_dataset(writing: Writing, href: str, root: str) -> tuple[str, str] | None:
+async def _find_dataset(writing: Writing, href: str) -> tuple[str, str] | None:
+    root = f"{hrefs.ROOT}collections/"
     parts = href[len(root) :].split("/") if href.startswith(root) else []
     if len(parts) != 3 or parts[1] != "items":
         return None

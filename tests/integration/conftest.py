@@ -1,7 +1,9 @@
 """A workspace with a dataset version, ready for runs."""
 
+from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 
 from mlops.api import Api
@@ -65,3 +67,10 @@ def workspace(api_server: ApiServer) -> Api:
     user.request("POST", "/workspaces", json={"id": "alps"})
     user.create_item("alps-training-data", dataset_item())
     return user
+
+
+@pytest.fixture
+def http(workspace: Api) -> Iterator[httpx.Client]:
+    """Bare HTTP to the API that has the workspace."""
+    with httpx.Client(base_url=workspace.url) as client:
+        yield client

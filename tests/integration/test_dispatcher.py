@@ -8,9 +8,10 @@ from typing import Any
 import psycopg
 import pytest
 
+from infra.local.database import MIGRATIONS
 from infra.local.dispatcher import Dispatcher, Handler
 from infra.local.queue import MAX_RECEIVES, LocalQueue
-from infra.local.service import MIGRATIONS, LocalContext
+from infra.local.service import LocalContext
 from mlops.api import Api
 from mlops.engines import JobState, Phase
 from mlops.events import BusEvent, Function, job_event

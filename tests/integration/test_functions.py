@@ -3,7 +3,9 @@
 The tests are the bus: they deliver each event when, as often and in the order they want.
 """
 
+import contextlib
 import json
+import logging
 import queue
 import sys
 import textwrap
@@ -31,6 +33,7 @@ from mlops.events import (
     scheduled_event,
 )
 from mlops.storage.hrefs import key_of
+from stac_api.observing import AddRequestId
 from tests.conftest import ApiServer
 from tests.integration.conftest import run_item
 from tests.stac_schemas import faults
@@ -214,6 +217,18 @@ def processes(line: Line) -> list[psutil.Process]:
     return found
 
 
+def wait_for_program(line: Line) -> None:
+    """Wait until a job's own program runs."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        for process in processes(line):
+            with contextlib.suppress(psutil.Error):
+                if process.cmdline()[1:] == [str(line.script)]:
+                    return
+        time.sleep(0.01)
+    pytest.fail("no job began")
+
+
 def jobs(line: Line) -> list[str]:
     return sorted(path.name for path in line.engine.folder.iterdir())
 
@@ -313,9 +328,8 @@ def test_a_dismissed_run_stops_its_job(line: Line) -> None:
     line.job("time.sleep(600)")
     run = line.submit()
     line.deliver(record_event(run, "accepted"))
-    # The runner and the job itself: one that had not begun would have cost nothing.
-    while len(processes(line)) < 2:
-        time.sleep(0.05)
+    # A job that is stopped before it began costs nothing.
+    wait_for_program(line)
     line.dismiss(run)
     line.deliver(record_event(run, "dismissed"), record_event(run, "dismissed"))
     assert line.read(run)["mlops:exit"] == {"reason": "Dismissed on request."}
@@ -466,3 +480,21 @@ class TestReconcile:
         event = json.loads(scheduled_event("tick").to_json())
         assert line.handlers[Function.RECONCILE](event, None) == {}
         assert line.next().detail["item"] == run["id"]
+
+
+def test_a_request_id_goes_through_to_the_job_and_back(
+    line: Line, caplog: pytest.LogCaptureFixture
+) -> None:
+    """From the event to what the function sends, to the job's document, to the engine's word."""
+    caplog.handler.addFilter(AddRequestId())
+    run = line.submit()
+    event = record_event(run, "accepted")
+    event.detail["request_id"] = "asked-for-by-hand"
+    with caplog.at_level(logging.INFO, logger="stac_api.access"):
+        line.deliver(event)
+    patches = [r for r in caplog.records if r.name == "stac_api.access" and r.msg]
+    assert {r.request_id for r in patches if "PATCH" in r.getMessage()} == {"asked-for-by-hand"}
+    changes = [line.next()]
+    while changes[-1].job().phase is not Phase.SUCCEEDED:
+        changes.append(line.next())
+    assert {change.job().request_id for change in changes} == {"asked-for-by-hand"}

@@ -1,0 +1,125 @@
+-- Exactly one event for each committed change, whoever writes it and however.
+
+-- Items that were deleted in a transaction that may put them back: pgstac's update_item and upsert
+-- are a DELETE and an INSERT. Rows of ended transactions mean nothing and go with the next delete.
+CREATE UNLOGGED TABLE mlops.replaced (
+    transaction xid8 NOT NULL,
+    collection text NOT NULL,
+    item text NOT NULL,
+    before jsonb NOT NULL,
+    etag text NOT NULL,
+    event bigint, -- the event that told of the deletion
+    PRIMARY KEY (transaction, collection, item)
+);
+
+CREATE FUNCTION mlops.add_event(
+    type text, in_workspace text, changed pgstac.items, properties jsonb, etag text
+) RETURNS bigint
+LANGUAGE sql SET search_path = mlops, pgstac, public AS $$
+    SELECT pg_notify('mlops_outbox', '');
+    INSERT INTO outbox (detail_type, workspace, collection, item, attempt, etag)
+    VALUES (
+        type, in_workspace, changed.collection, changed.id,
+        CASE jsonb_typeof(properties->'mlops:attempt')
+            WHEN 'number' THEN (properties->>'mlops:attempt')::numeric::int END,
+        etag
+    )
+    RETURNING seq;
+$$;
+
+CREATE OR REPLACE FUNCTION mlops.record_change() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = mlops, pgstac, public AS $$
+DECLARE
+    changed pgstac.items;
+    before jsonb;
+    after jsonb;
+    in_workspace text;
+    kind text;
+    wants_events boolean;
+    type text;
+    told bigint;
+    was replaced;
+    etag_now text;
+BEGIN
+    IF TG_OP = 'DELETE' THEN changed := OLD; ELSE changed := NEW; END IF;
+    SELECT content->>'mlops:workspace', content->>'mlops:kind',
+           coalesce(content->>'mlops:events' = 'true', false)
+        INTO in_workspace, kind, wants_events
+        FROM pgstac.collections WHERE id = changed.collection;
+    IF kind IS NULL AND NOT coalesce(wants_events, false) THEN
+        RETURN NULL;
+    END IF;
+    IF TG_OP <> 'INSERT' THEN before := OLD.content->'properties'; END IF;
+    IF TG_OP <> 'DELETE' THEN
+        after := NEW.content->'properties';
+        etag_now := mlops.etag(NEW);
+    END IF;
+
+    IF kind = 'training-run' THEN
+        IF after->>'mlops:status' IN ('accepted', 'running') THEN
+            INSERT INTO open_runs (collection, item) VALUES (changed.collection, changed.id)
+                ON CONFLICT DO NOTHING;
+        ELSE
+            DELETE FROM open_runs o WHERE o.collection = changed.collection AND o.item = changed.id;
+        END IF;
+    END IF;
+
+    IF TG_OP = 'UPDATE' AND etag_now = mlops.etag(OLD) THEN
+        RETURN NULL;
+    ELSIF TG_OP = 'INSERT' THEN
+        DELETE FROM replaced r
+            WHERE r.transaction = pg_current_xact_id()
+              AND r.collection = NEW.collection AND r.item = NEW.id
+            RETURNING * INTO was;
+        IF FOUND THEN
+            DELETE FROM outbox WHERE seq = was.event;
+            IF was.etag = etag_now THEN RETURN NULL; END IF;
+            before := was.before;
+        END IF;
+    END IF;
+
+    type := event_type(kind, wants_events, before, after);
+    IF type IS NOT NULL THEN
+        told := add_event(type, in_workspace, changed, coalesce(after, before), etag_now);
+    END IF;
+    IF TG_OP = 'DELETE' THEN
+        DELETE FROM replaced WHERE ctid = ANY (ARRAY(
+            SELECT ctid FROM replaced WHERE transaction < pg_current_xact_id()
+            FOR UPDATE SKIP LOCKED));
+        INSERT INTO replaced
+        VALUES (pg_current_xact_id(), OLD.collection, OLD.id, before, mlops.etag(OLD), told)
+            ON CONFLICT (transaction, collection, item) DO UPDATE
+            SET before = EXCLUDED.before, etag = EXCLUDED.etag, event = EXCLUDED.event;
+    END IF;
+    RETURN NULL;
+END;
+$$;
+
+-- pgstac drops the table that a collection's items lie in, which no trigger of theirs sees.
+CREATE FUNCTION mlops.record_collection_deletion() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = mlops, pgstac, public AS $$
+BEGIN
+    IF to_regclass(format('pgstac._items_%s', OLD.key)) IS NULL THEN
+        RETURN OLD;
+    END IF;
+    -- Whoever writes an item now is done before, or finds no collection after.
+    EXECUTE format('LOCK TABLE pgstac._items_%s IN ACCESS EXCLUSIVE MODE', OLD.key);
+    IF OLD.content->>'mlops:events' = 'true' THEN
+        PERFORM add_event(
+            'item.deleted', OLD.content->>'mlops:workspace', i, i.content->'properties', NULL)
+        FROM (SELECT * FROM pgstac.items WHERE collection = OLD.id ORDER BY id) i;
+    END IF;
+    DELETE FROM open_runs WHERE collection = OLD.id;
+    DELETE FROM heartbeats WHERE collection = OLD.id;
+    DELETE FROM metrics WHERE collection = OLD.id;
+    DELETE FROM metric_batches WHERE collection = OLD.id;
+    DELETE FROM log_chunks WHERE collection = OLD.id;
+    UPDATE versions SET origin = NULL WHERE collection = OLD.id;
+    RETURN OLD;
+END;
+$$;
+
+-- By its name before pgstac's own trigger, which drops the table.
+CREATE TRIGGER a_mlops_record_deletion
+    BEFORE DELETE ON pgstac.collections
+    FOR EACH ROW EXECUTE FUNCTION mlops.record_collection_deletion();

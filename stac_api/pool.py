@@ -1,0 +1,76 @@
+"""The pool of database connections: bounded in number, and in how long one is waited for."""
+
+from typing import Any
+
+import asyncpg
+import orjson
+
+from stac_api.settings import Settings
+
+# How much longer than the server's own limit the client waits for a statement: a server that is
+# cut off cannot say that its limit has passed.
+_MARGIN = 5.0
+
+
+class _Connection(asyncpg.Connection):  # type: ignore[misc]  # the library has no types
+    """A connection that is given back as it is.
+
+    All that the API sets is bound to a transaction, so there is nothing to undo between two
+    requests, and asyncpg's default would cost each of them a round trip.
+    """
+
+    def get_reset_query(self) -> str:
+        """Nothing."""
+        return ""
+
+
+class BoundedPool(asyncpg.Pool):  # type: ignore[misc]  # the library has no types
+    """A pool whose ``acquire`` raises TimeoutError rather than wait for ever."""
+
+    def __init__(self, patience: float, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._patience = patience
+
+    def acquire(self, *, timeout: float | None = None) -> Any:
+        """A connection, waited for at most ``timeout`` seconds, or the pool's patience."""
+        if timeout is None and not self.get_idle_size():
+            timeout = self._patience
+        # A free connection is had at once: a timer would only cost time.
+        return super().acquire(timeout=timeout)
+
+
+async def _decode_json(connection: asyncpg.Connection) -> None:
+    for type_ in ("json", "jsonb"):
+        await connection.set_type_codec(
+            type_, encoder=_encoded, decoder=orjson.loads, schema="pg_catalog"
+        )
+
+
+def _encoded(value: Any) -> str:
+    return orjson.dumps(value).decode()
+
+
+async def create_pool(settings: Settings) -> BoundedPool:
+    """The pool; it opens connections when they are needed, so the database may be away."""
+    pool: BoundedPool = await BoundedPool(
+        settings.pool_patience_seconds,
+        dsn=settings.database_url.get_secret_value(),
+        min_size=0,
+        max_size=settings.pool_size,
+        max_queries=50_000,
+        max_inactive_connection_lifetime=300.0,
+        init=_decode_json,
+        loop=None,
+        connection_class=_Connection,
+        record_class=asyncpg.Record,
+        command_timeout=settings.statement_timeout_seconds + _MARGIN,
+        server_settings={
+            "search_path": "pgstac,public",
+            "application_name": "stac-mlops",
+            "timezone": "UTC",
+            # A plan for any value may miss the index that one for this value takes.
+            "plan_cache_mode": "force_custom_plan",
+            "statement_timeout": str(int(settings.statement_timeout_seconds * 1000)),
+        },
+    )
+    return pool

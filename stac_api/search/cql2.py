@@ -1,0 +1,273 @@
+"""CQL2 (OGC 21-065r2) in its JSON encoding, compiled to SQL with arguments.
+
+Values are compared by their type: ``mlops:progress > 0.5`` is true of numbers above 0.5 and of
+nothing else, so no value that an item may hold makes a filter fail.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from stac_api.problems import Fault, Problem, pointer
+from stac_api.search.properties import Expression, Type, expression_of
+from stac_api.search.spatial import envelope, geometry
+from stac_api.search.statement import Arguments
+from stac_api.search.temporal import TEMPORAL, instant
+from stac_api.validation import parse_time
+
+_MAX_NODES = 500
+_COMPARISONS = {"=": "=", "<>": "<>", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
+_ARITHMETIC = {"+": "+", "-": "-", "*": "*", "/": "/", "%": "%", "div": "/", "^": "^"}
+_SPATIAL = {
+    "s_intersects": "ST_Intersects",
+    "s_equals": "ST_Equals",
+    "s_disjoint": "ST_Disjoint",
+    "s_touches": "ST_Touches",
+    "s_within": "ST_Within",
+    "s_overlaps": "ST_Overlaps",
+    "s_crosses": "ST_Crosses",
+    "s_contains": "ST_Contains",
+}
+_ARRAY = frozenset({"a_equals", "a_contains", "a_containedby", "a_overlaps"})
+
+
+class Compiler:
+    """Compiles one filter; ``place`` is the JSON Pointer under which the request holds it."""
+
+    def __init__(self, arguments: Arguments, place: str = "/filter") -> None:
+        self._arguments = arguments
+        self._place = place
+        self._nodes = 0
+
+    def compile(self, filter_: Any) -> str:
+        """The SQL condition of a filter."""
+        return self._condition(filter_, ())
+
+    def _condition(self, node: Any, path: tuple[object, ...]) -> str:
+        if isinstance(node, bool):
+            return "true" if node else "false"
+        operator, arguments = self._operation(node, path)
+        if operator in ("and", "or"):
+            if len(arguments) < 2:
+                raise self._fault(path, f"{operator} takes two or more arguments")
+            parts = [self._condition(a, (*path, "args", n)) for n, a in enumerate(arguments)]
+            return f"({f' {operator.upper()} '.join(parts)})"
+        if operator == "not":
+            self._count(arguments, 1, operator, path)
+            # Unknown counts as false: what is not known to match does, negated, match.
+            inner = self._condition(arguments[0], (*path, "args", 0))
+            return f"(NOT coalesce({inner}, false))"
+        return self._predicate(operator, arguments, path)
+
+    def _predicate(self, operator: str, arguments: list[Any], path: tuple[object, ...]) -> str:
+        if operator in _COMPARISONS:
+            self._count(arguments, 2, operator, path)
+            left, right = self._operands(arguments, path)
+            return self._compare(_COMPARISONS[operator], left, right, path)
+        if operator in _SPATIAL:
+            self._count(arguments, 2, operator, path)
+            a, b = (self._geometry(x, (*path, "args", n)) for n, x in enumerate(arguments))
+            return f"public.{_SPATIAL[operator]}({a}, {b})"
+        if operator in TEMPORAL:
+            self._count(arguments, 2, operator, path)
+            (a, a_end), (b, b_end) = (
+                self._range(x, (*path, "args", n)) for n, x in enumerate(arguments)
+            )
+            return f"({TEMPORAL[operator].format(a=a, ae=a_end, b=b, be=b_end)})"
+        if operator in _ARRAY:
+            self._count(arguments, 2, operator, path)
+            left, right = self._operands(arguments, path)
+            return self._array(operator, left, right, path)
+        special: dict[str, Callable[[list[Any], tuple[object, ...]], str]] = {
+            "like": self._like,
+            "between": self._between,
+            "in": self._in,
+            "isNull": self._is_null,
+        }
+        if operator not in special:
+            raise self._fault((*path, "op"), f"{operator[:40]!r} is no operator of CQL2")
+        return special[operator](arguments, path)
+
+    def _like(self, arguments: list[Any], path: tuple[object, ...]) -> str:
+        self._count(arguments, 2, "like", path)
+        value, pattern = self._operands(arguments, path)
+        return f"({self._text(value, path)} LIKE {self._text(pattern, path)})"
+
+    def _between(self, arguments: list[Any], path: tuple[object, ...]) -> str:
+        if len(arguments) == 2 and isinstance(arguments[1], list):
+            # As drafts of CQL2 had it, and some clients still send it.
+            arguments = [arguments[0], *arguments[1]]
+        self._count(arguments, 3, "between", path)
+        value, low, high = self._operands(arguments, path)
+        above = self._compare(">=", value, low, path)
+        return f"({above} AND {self._compare('<=', value, high, path)})"
+
+    def _in(self, arguments: list[Any], path: tuple[object, ...]) -> str:
+        self._count(arguments, 2, "in", path)
+        if not isinstance(arguments[1], list):
+            raise self._fault((*path, "args", 1), "must be an array of values")
+        if not arguments[1]:
+            return "false"
+        value = self._value(arguments[0], (*path, "args", 0))
+        choices = [
+            self._compare("=", value, self._value(choice, (*path, "args", 1, n)), path)
+            for n, choice in enumerate(arguments[1])
+        ]
+        return f"({' OR '.join(choices)})"
+
+    def _is_null(self, arguments: list[Any], path: tuple[object, ...]) -> str:
+        self._count(arguments, 1, "isNull", path)
+        value = self._value(arguments[0], (*path, "args", 0))
+        if value.type is Type.JSON:
+            return f"({value.sql} IS NULL OR {value.sql} = 'null'::jsonb)"
+        return f"({value.sql} IS NULL)"
+
+    def _compare(
+        self, operator: str, left: Expression, right: Expression, path: tuple[object, ...]
+    ) -> str:
+        types = {left.type, right.type}
+        if Type.GEOMETRY in types:
+            raise self._fault(path, "these values cannot be compared; use a spatial operator")
+        if Type.TIME in types:
+            return f"({instant(left)} {operator} {instant(right)})"
+        if Type.NUMBER in types:
+            return f"({self._number(left, path)} {operator} {self._number(right, path)})"
+        if Type.TEXT in types:
+            return f"({self._text(left, path)} {operator} {self._text(right, path)})"
+        # JSON orders values of different types, too: only those of one type are compared.
+        alike = f"jsonb_typeof({left.sql}) = jsonb_typeof({right.sql})"
+        if operator == "=":
+            return f"({left.sql} = {right.sql})"
+        if operator == "<>":
+            there = f"{left.sql} <> 'null'::jsonb AND {right.sql} <> 'null'::jsonb"
+            return f"({left.sql} <> {right.sql} AND {there})"
+        return f"({left.sql} {operator} {right.sql} AND {alike})"
+
+    def _array(
+        self, operator: str, left: Expression, right: Expression, path: tuple[object, ...]
+    ) -> str:
+        if {left.type, right.type} != {Type.JSON}:
+            raise self._fault(path, f"{operator} takes arrays")
+        a, b = left.sql, right.sql
+        conditions = {
+            "a_contains": f"{a} @> {b}",
+            "a_containedby": f"{a} <@ {b}",
+            "a_equals": f"{a} @> {b} AND {a} <@ {b}",
+            "a_overlaps": f"EXISTS (SELECT FROM jsonb_array_elements("
+            f"CASE jsonb_typeof({a}) WHEN 'array' THEN {a} END) AS e(v) WHERE {b} @> e.v)",
+        }
+        return f"({conditions[operator]})"
+
+    def _operands(self, arguments: list[Any], path: tuple[object, ...]) -> list[Expression]:
+        return [self._value(a, (*path, "args", n)) for n, a in enumerate(arguments)]
+
+    def _value(self, node: Any, path: tuple[object, ...]) -> Expression:
+        self._tick(path)
+        if isinstance(node, dict):
+            return self._object(node, path)
+        # A text, number, truth value, null, or array of those.
+        if isinstance(node, list) and any(isinstance(entry, dict) for entry in node):
+            raise self._fault(path, "arrays hold plain values only")
+        return Expression(self._arguments.json(node), Type.JSON)
+
+    def _object(self, node: dict[str, Any], path: tuple[object, ...]) -> Expression:
+        if "property" in node:
+            where = self._place + pointer(*path, "property")
+            return expression_of(node["property"], where)
+        for kind in ("timestamp", "date"):
+            if kind in node:
+                return Expression(self._time(node[kind], (*path, kind)), Type.TIME)
+        if "op" in node:
+            return self._function(node, path)
+        raise self._fault(path, "is no value of CQL2")
+
+    def _function(self, node: dict[str, Any], path: tuple[object, ...]) -> Expression:
+        operator, arguments = self._operation(node, path)
+        if operator in ("casei", "accenti"):
+            self._count(arguments, 1, operator, path)
+            text = self._text(self._value(arguments[0], (*path, "args", 0)), path)
+            function = "lower" if operator == "casei" else "public.unaccent"
+            return Expression(f"{function}({text})", Type.TEXT)
+        if operator in _ARITHMETIC:
+            self._count(arguments, 2, operator, path)
+            a, b = (self._number(x, path) for x in self._operands(arguments, path))
+            return Expression(f"mlops.calculate({a}, '{_ARITHMETIC[operator]}', {b})", Type.NUMBER)
+        raise self._fault((*path, "op"), f"{operator[:40]!r} is no function of CQL2")
+
+    def _text(self, value: Expression, path: tuple[object, ...]) -> str:
+        if value.type is Type.JSON:
+            return f"({value.sql} #>> '{{}}')"
+        if value.type is Type.TEXT:
+            return value.sql
+        raise self._fault(path, "must be a text")
+
+    def _number(self, value: Expression, path: tuple[object, ...]) -> str:
+        if value.type is Type.JSON:
+            return f"mlops.number({value.sql})"
+        if value.type is Type.NUMBER:
+            return value.sql
+        raise self._fault(path, "must be a number")
+
+    def _geometry(self, node: Any, path: tuple[object, ...]) -> str:
+        self._tick(path)
+        if isinstance(node, dict) and "property" in node:
+            value = self._object(node, path)
+            if value.type is not Type.GEOMETRY:
+                raise self._fault(path, "must be the geometry")
+            return value.sql
+        if isinstance(node, dict) and "bbox" in node:
+            return envelope(self._arguments, node["bbox"], self._place + pointer(*path, "bbox"))
+        return geometry(self._arguments, node, self._place + pointer(*path))
+
+    def _range(self, node: Any, path: tuple[object, ...]) -> tuple[str, str]:
+        if isinstance(node, dict) and "interval" in node:
+            ends = node["interval"]
+            if not isinstance(ends, list) or len(ends) != 2:
+                raise self._fault((*path, "interval"), "must be a start and an end")
+            start, end = (
+                self._interval_end(value, (*path, "interval", n)) for n, value in enumerate(ends)
+            )
+            return start or "'-infinity'::timestamptz", end or "'infinity'::timestamptz"
+        value = self._value(node, path)
+        start = instant(value)
+        return start, value.end or start
+
+    def _interval_end(self, value: Any, path: tuple[object, ...]) -> str | None:
+        if value == "..":
+            return None
+        if isinstance(value, dict):
+            return instant(self._object(value, path))
+        return self._time(value, path)
+
+    def _time(self, value: Any, path: tuple[object, ...]) -> str:
+        text = f"{value}T00:00:00Z" if isinstance(value, str) and len(value) == 10 else value
+        try:
+            return self._arguments.add(parse_time(text), "timestamptz")
+        except ValueError as error:
+            raise self._fault(path, str(error)) from error
+
+    def _operation(self, node: Any, path: tuple[object, ...]) -> tuple[str, list[Any]]:
+        self._tick(path)
+        if not isinstance(node, dict) or not isinstance(node.get("op"), str):
+            raise self._fault(path, "must be an operation with op and args")
+        arguments = node.get("args")
+        if not isinstance(arguments, list):
+            raise self._fault((*path, "args"), "must be an array")
+        return node["op"], arguments
+
+    def _count(
+        self, arguments: list[Any], count: int, operator: str, path: tuple[object, ...]
+    ) -> None:
+        if len(arguments) != count:
+            raise self._fault((*path, "args"), f"{operator} takes {count} arguments")
+
+    def _tick(self, path: tuple[object, ...]) -> None:
+        self._nodes += 1
+        if self._nodes > _MAX_NODES:
+            raise self._fault(path, f"a filter has at most {_MAX_NODES} parts")
+
+    def _fault(self, path: tuple[object, ...], detail: str) -> Problem:
+        return Problem(
+            400,
+            f"The filter is not valid: {detail}.",
+            [Fault(self._place + pointer(*path), detail)],
+        )

@@ -1,0 +1,74 @@
+"""Property names of filters and sort keys, as SQL over a row ``i`` of pgstac's items."""
+
+import re
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from mlops.items.model import ModelVersion
+from mlops.items.training_data import DatasetVersion
+from mlops.items.training_run import RunRecord, RunRequest
+from stac_api.problems import Fault, Problem
+
+
+class Type(Enum):
+    """What an SQL expression gives."""
+
+    JSON = auto()
+    TEXT = auto()
+    NUMBER = auto()
+    TIME = auto()
+    GEOMETRY = auto()
+
+
+@dataclass(frozen=True)
+class Expression:
+    """SQL of a known type. ``end`` is the end of a range of time where the expression has one."""
+
+    sql: str
+    type: Type
+    end: str | None = None
+
+
+_COLUMNS = {
+    "id": Expression("i.id", Type.TEXT),
+    "collection": Expression("i.collection", Type.TEXT),
+    "geometry": Expression("i.geometry", Type.GEOMETRY),
+    "datetime": Expression("i.datetime", Type.TIME, "i.end_datetime"),
+    "start_datetime": Expression("i.datetime", Type.TIME),
+    "end_datetime": Expression("i.end_datetime", Type.TIME),
+}
+_ROOT_FIELDS = frozenset({"assets", "links", "bbox", "stac_version", "stac_extensions"})
+_NAME = re.compile(r"\A[A-Za-z0-9_:@/ -]{1,128}(\.[A-Za-z0-9_:@/ -]{1,128}){0,8}\Z")
+OWN_FIELDS = frozenset(
+    {
+        str(field.alias)
+        for model in (RunRequest, RunRecord, DatasetVersion, ModelVersion)
+        for field in model.model_fields.values()
+        if str(field.alias).startswith("mlops:")
+    }
+    | {"mlops:run", "mlops:size", "mlops:tags", "mlops:published", "mlops:synthetic"}
+)
+"""The fields of our own extension: another name with its prefix is a mistake."""
+
+
+def expression_of(name: object, place: str) -> Expression:
+    """The SQL of a property; 400 with the place in the request for a name that cannot be one."""
+    if not isinstance(name, str) or not _NAME.match(name):
+        raise _unknown(name, place, "is not the name of a property")
+    if name in _COLUMNS:
+        return _COLUMNS[name]
+    first, *rest = name.removeprefix("properties.").split(".")
+    if first in _COLUMNS and not rest:
+        return _COLUMNS[first]
+    if first.startswith("mlops:") and first not in OWN_FIELDS:
+        known = ", ".join(sorted(OWN_FIELDS))
+        raise _unknown(name, place, f"is no field of the mlops extension; those are {known}")
+    path = [first, *rest] if first in _ROOT_FIELDS else ["properties", first, *rest]
+    # The rule of names lets no quote through; the steps must be constants for an index to match.
+    steps = "".join(f"->'{step}'" for step in path)
+    return Expression(f"(i.content{steps})", Type.JSON)
+
+
+def _unknown(name: object, place: str, why: str) -> Problem:
+    shown = repr(name)[:80]
+    return Problem(400, f"{shown} {why}.", [Fault(place, f"{shown} {why}")])

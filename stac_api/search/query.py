@@ -1,0 +1,137 @@
+"""Runs a search: one statement for most pages, its rows taken as text."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+
+from stac_api.search.cql2 import Compiler
+from stac_api.search.request import SearchRequest
+from stac_api.search.sorting import (
+    Key,
+    Segment,
+    Token,
+    after,
+    order_by,
+    read_keys,
+    read_token,
+    segments,
+)
+from stac_api.search.spatial import envelope, geometry
+from stac_api.search.statement import Arguments
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page of items as JSON texts; ``matched`` where it was counted or is plain to see."""
+
+    items: list[str]
+    next: str | None
+    previous: str | None
+    matched: int | None
+
+
+async def run(connection: asyncpg.Connection, request: SearchRequest) -> Page:
+    """The page that ``request`` asks for."""
+    keys = read_keys(request.sort_by, one_collection=len(request.collections) == 1)
+    token = read_token(request.token, keys) if request.token is not None else None
+    rows = await _rows(connection, request, keys, token)
+    more = len(rows) > request.limit
+    rows = rows[: request.limit]
+    backwards = token is not None and token.backwards
+    if backwards:
+        rows.reverse()
+    has_next, has_previous = (True, more) if backwards else (more, token is not None)
+    page = Page(
+        items=[row["item"] for row in rows],
+        next=_token(rows[-1], keys, backwards=False) if rows and has_next else None,
+        previous=_token(rows[0], keys, backwards=True) if rows and has_previous else None,
+        matched=len(rows) if token is None and not more else None,
+    )
+    if page.matched is None and request.limit == 1 and token is None:
+        # How clients ask for the number alone; on other pages it would cost more than the page.
+        return Page(page.items, page.next, page.previous, await _count(connection, request))
+    return page
+
+
+async def _rows(
+    connection: asyncpg.Connection, request: SearchRequest, keys: list[Key], token: Token | None
+) -> list[Any]:
+    rows: list[Any] = []
+    wanted = request.limit + 1
+    for segment in segments(keys, token):
+        resumed = token if token is not None and not rows and _is_first(segment, token) else None
+        rows += await _segment(connection, request, keys, segment, token, resumed, wanted)
+        wanted = request.limit + 1 - len(rows)
+        if wanted <= 0:
+            break
+    return rows
+
+
+def _is_first(segment: Segment, token: Token) -> bool:
+    """Whether the token lies in this part; parts after it are read from their beginning."""
+    return segment.condition == "true" or segment.first_is_null is (token.values[0] is None)
+
+
+async def _segment(
+    connection: asyncpg.Connection,
+    request: SearchRequest,
+    keys: list[Key],
+    segment: Segment,
+    token: Token | None,
+    resumed: Token | None,
+    limit: int,
+) -> list[Any]:
+    arguments = Arguments()
+    conditions = [*conditions_of(request, arguments), segment.condition]
+    if resumed is not None:
+        conditions.append(after(keys, segment, resumed, arguments))
+    backwards = token is not None and token.backwards
+    values = ", ".join(f"{key.text} AS key{n}" for n, key in enumerate(keys))
+    # Built of constants and checked names; every value is an argument.
+    statement = (
+        f"SELECT mlops.document_text(i) AS item, {values} FROM pgstac.items i"  # noqa: S608
+        f" WHERE {' AND '.join(conditions)}"
+        f" ORDER BY {order_by(keys, segment, backwards=backwards)} LIMIT {int(limit)}"
+    )
+    rows: list[Any] = await connection.fetch(statement, *arguments.values)
+    return rows
+
+
+async def _count(connection: asyncpg.Connection, request: SearchRequest) -> int:
+    arguments = Arguments()
+    conditions = " AND ".join(conditions_of(request, arguments)) or "true"
+    statement = f"SELECT count(*) FROM pgstac.items i WHERE {conditions}"  # noqa: S608
+    return int(await connection.fetchval(statement, *arguments.values))
+
+
+def conditions_of(request: SearchRequest, arguments: Arguments) -> list[str]:
+    """What the items must fulfil; all values are arguments."""
+    conditions = []
+    for column, values in (("collection", request.collections), ("id", request.ids)):
+        if len(values) == 1:
+            conditions.append(f"i.{column} = {arguments.add(values[0], 'text')}")
+        elif values:
+            conditions.append(f"i.{column} = ANY({arguments.add(list(values), 'text[]')})")
+    if request.bbox is not None:
+        box = envelope(arguments, request.bbox, "/bbox")
+        conditions.append(f"public.ST_Intersects(i.geometry, {box})")
+    if request.intersects is not None:
+        shape = geometry(arguments, request.intersects, "/intersects")
+        conditions.append(f"public.ST_Intersects(i.geometry, {shape})")
+    if request.interval is not None:
+        start, end = request.interval
+        if end is not None:
+            conditions.append(f"i.datetime <= {arguments.add(end, 'timestamptz')}")
+        if start is not None:
+            conditions.append(f"i.end_datetime >= {arguments.add(start, 'timestamptz')}")
+    if request.free_text:
+        words = arguments.add(list(request.free_text), "text[]")
+        conditions.append(f"mlops.words(i) @@ pgstac.q_to_tsquery(to_jsonb({words}))")
+    conditions += [Compiler(arguments).compile(filter_) for filter_ in request.filters]
+    return conditions
+
+
+def _token(row: Any, keys: list[Key], *, backwards: bool) -> str:
+    values = tuple(row[f"key{n}"] for n in range(len(keys)))
+    return Token(values, backwards).encode()

@@ -1,0 +1,55 @@
+"""Geometries and boxes of a request, as SQL."""
+
+import math
+from typing import Any
+
+from geojson_pydantic.geometries import parse_geometry_obj
+from pydantic import ValidationError
+
+from stac_api.problems import Fault, Problem
+from stac_api.search.statement import Arguments
+
+
+def geometry(arguments: Arguments, value: Any, place: str) -> str:
+    """The SQL of a GeoJSON geometry; 400 when it is none."""
+    try:
+        parse_geometry_obj(value)
+    except (ValidationError, ValueError, TypeError, KeyError) as error:
+        detail = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        fault = Fault(place, f"is no GeoJSON geometry: {detail}")
+        raise Problem(400, "The geometry is not valid.", [fault]) from error
+    text = arguments.json(value).removesuffix("::jsonb")
+    # A polygon that crosses itself is made valid: some relations cannot be computed for it.
+    shape = f"public.ST_SetSRID(public.ST_GeomFromGeoJSON({text}), 4326)"
+    return f"public.ST_MakeValid({shape})"
+
+
+def envelope(arguments: Arguments, bbox: Any, place: str) -> str:
+    """The SQL of a box, 2D or 3D, also one that crosses the antimeridian; 400 when it is none."""
+    if (
+        not isinstance(bbox, list)
+        or len(bbox) not in (4, 6)
+        or not all(_is_number(n) for n in bbox)
+    ):
+        raise Problem(400, "A bbox is 4 or 6 numbers.", [Fault(place, "must be 4 or 6 numbers")])
+    half = len(bbox) // 2
+    west, south, east, north = bbox[0], bbox[1], bbox[half], bbox[half + 1]
+    if south > north or not all(abs(x) <= 180 for x in (west, east)) or max(-south, north) > 90:
+        detail = "must be west, south, east, north in degrees, south below north"
+        raise Problem(400, f"The bbox {detail}.", [Fault(place, detail)])
+    if west <= east:
+        return _box(arguments, west, south, east, north)
+    parts = (
+        _box(arguments, west, south, 180, north),
+        _box(arguments, -180, south, east, north),
+    )
+    return f"public.ST_Collect({', '.join(parts)})"
+
+
+def _box(arguments: Arguments, *bounds: float) -> str:
+    numbers = ", ".join(arguments.add(float(n), "float8") for n in bounds)
+    return f"public.ST_MakeEnvelope({numbers}, 4326)"
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

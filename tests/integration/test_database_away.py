@@ -1,0 +1,193 @@
+"""The database is killed under load and comes back: what was acknowledged is there, and the API
+needs no restart."""
+
+import contextlib
+import itertools
+import os
+import secrets
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import psycopg
+import pytest
+from pydantic import SecretStr
+
+from infra.local.postgres import Cluster
+from stac_api.migrate import migrate
+from stac_api.settings import Settings
+from tests.conftest import serving
+from tests.integration.conftest import dataset_item, run_item
+
+CLIENTS = 16
+RUNS = "/collections/alps-training-runs/items"
+MERGE_PATCH = {"Content-Type": "application/merge-patch+json"}
+
+
+@pytest.fixture
+def own_cluster() -> Iterator[Cluster]:
+    """A cluster for one test, which kills it."""
+    folder = Path(tempfile.mkdtemp(prefix="mlops-away-"))
+    folder.chmod(0o755)
+    cluster = Cluster(folder)
+    try:
+        migrate(cluster.start())
+        yield cluster
+    finally:
+        cluster.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def kill(cluster: Cluster) -> None:
+    """SIGKILL to the postmaster and all that it started, as when a machine loses its memory."""
+    pid = int((cluster.data / "postmaster.pid").read_text().split()[0])
+    postmaster = psutil.Process(pid)
+    processes = [postmaster, *postmaster.children(recursive=True)]
+    # The postmaster first: it must not tell the others, nor mend what it loses.
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            os.kill(process.pid, signal.SIGKILL)
+    psutil.wait_procs(processes, timeout=10)
+
+
+@dataclass
+class Load:
+    """Clients that create runs and change them, and remember what was acknowledged."""
+
+    url: str
+    created: set[str] = field(default_factory=set)
+    titles: dict[str, str] = field(default_factory=dict)
+    """The last title of each run that was acknowledged."""
+    uncertain: dict[str, set[str]] = field(default_factory=dict)
+    """Titles that were sent and not acknowledged, since the last that was."""
+    answers: Counter[int] = field(default_factory=Counter)
+    faults: list[str] = field(default_factory=list)
+    stopping: threading.Event = field(default_factory=threading.Event)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def work(self, number: int) -> None:
+        """One client: create a run, change its title twice, read it; again and again."""
+        with httpx.Client(base_url=self.url, timeout=30) as client:
+            for count in itertools.count():
+                if self.stopping.is_set():
+                    return
+                name = f"run-{number}-{count}"
+                if not self._create(client, name):
+                    continue
+                for change in ("first", "second"):
+                    self._change(client, name, f"{change} of {name}")
+                self._send(client, "GET", f"{RUNS}/{name}")
+
+    def _create(self, client: httpx.Client, name: str) -> bool:
+        answer = self._send(client, "POST", RUNS, json={**run_item(), "id": name})
+        if answer is None or answer.status_code != 201:
+            return False
+        with self._lock:
+            self.created.add(name)
+        return True
+
+    def _change(self, client: httpx.Client, name: str, title: str) -> None:
+        patch = {"properties": {"title": title}}
+        answer = self._send(client, "PATCH", f"{RUNS}/{name}", json=patch, headers=MERGE_PATCH)
+        if answer is not None and answer.status_code == 204:
+            self.titles[name] = title
+            self.uncertain.pop(name, None)
+        else:
+            self.uncertain.setdefault(name, set()).add(title)
+
+    def _send(self, client: httpx.Client, *arguments: Any, **kwargs: Any) -> httpx.Response | None:
+        try:
+            answer = client.request(*arguments, **kwargs)
+        except httpx.TransportError as error:
+            # The API itself must stay: a connection that breaks is a fault of its own.
+            self.faults.append(f"{type(error).__name__}: {error}")
+            return None
+        with self._lock:
+            self.answers[answer.status_code] += 1
+        if answer.status_code not in (200, 201, 204, 503):
+            self.faults.append(f"{answer.status_code}: {answer.text}")
+        if answer.status_code == 503:
+            if "Retry-After" not in answer.headers:
+                self.faults.append("503 without Retry-After")
+            time.sleep(0.05)
+        return answer
+
+
+def wait_until_ready(url: str) -> float:
+    begin = time.monotonic()
+    while time.monotonic() - begin < 60:
+        with contextlib.suppress(httpx.TransportError):
+            if httpx.get(f"{url}/healthz/ready").is_success:
+                return time.monotonic() - begin
+        time.sleep(0.02)
+    pytest.fail("the API did not come back within a minute")
+
+
+def test_killed_under_load_and_restarted(own_cluster: Cluster, tmp_path: Path) -> None:
+    port = own_cluster.port()
+    assert port is not None
+    settings = Settings(
+        database_url=SecretStr(own_cluster.url(port)),
+        storage=str(tmp_path / "store"),
+        token_secret=SecretStr(secrets.token_hex(32)),
+    )
+    with serving(settings) as url:
+        httpx.post(f"{url}/workspaces", json={"id": "alps"}).raise_for_status()
+        dataset = httpx.post(f"{url}/collections/alps-training-data/items", json=dataset_item())
+        dataset.raise_for_status()
+        load = Load(url)
+        threads = [threading.Thread(target=load.work, args=(n,)) for n in range(CLIENTS)]
+        for thread in threads:
+            thread.start()
+        try:
+            for _ in range(2):
+                time.sleep(2)
+                kill(own_cluster)
+                away = httpx.get(f"{url}/healthz/ready")
+                assert away.status_code == 503
+                assert httpx.get(f"{url}/healthz/live").status_code == 200
+                time.sleep(1)
+                assert own_cluster.revive()
+                assert own_cluster.port() == port
+                wait_until_ready(url)
+            time.sleep(2)
+        finally:
+            load.stopping.set()
+            for thread in threads:
+                thread.join(60)
+        assert not load.faults, load.faults[:5]
+        assert load.answers[503] > 0, "nothing was refused: the fault was not felt"
+        check(load, own_cluster.url(port))
+
+
+def check(load: Load, database_url: str) -> None:
+    """What was acknowledged is there, as it was acknowledged, with its one event."""
+    with psycopg.connect(database_url) as connection:
+        rows = connection.execute(
+            "SELECT id, content->'properties'->>'title' FROM pgstac.items"
+            " WHERE collection = 'alps-training-runs'"
+        ).fetchall()
+        events = connection.execute(
+            "SELECT item, count(*) FROM mlops.outbox WHERE detail_type = 'run.accepted'"
+            " GROUP BY item"
+        ).fetchall()
+    stored = dict(rows)
+    assert load.created <= stored.keys()
+    # What was not acknowledged may be there: at most what each client had in flight at a kill.
+    assert len(stored.keys() - load.created) <= 2 * CLIENTS
+    for name, title in load.titles.items():
+        assert stored[name] in {title, *load.uncertain.get(name, ())}
+    assert dict(events) == dict.fromkeys(stored, 1)
+    print(
+        f"{len(load.created)} runs and {len(load.titles)} changes acknowledged, "
+        f"{len(stored)} runs stored; answers {dict(load.answers)}"
+    )

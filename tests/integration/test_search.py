@@ -1,0 +1,313 @@
+"""Search: filters, sort orders and paging over items of every shape."""
+
+import itertools
+import json
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+
+from mlops.api import Api, ApiError
+from tests.conftest import ApiServer
+
+COLLECTION = "fields"
+# Values that one property takes: numbers, a text, JSON's null, and none at all.
+VALUES: dict[str, Any] = {
+    "a": 0.5,
+    "b": 10,
+    "c": 9,
+    "d": -1.25,
+    "e": "nine",
+    "f": None,
+    "h": 9.0,
+    "i": "Élan",
+    "j": [1, 2, 3],
+}
+MISSING = object()
+
+
+def item(identity: str, value: Any, day: int) -> dict[str, Any]:
+    properties: dict[str, Any] = {"datetime": f"2020-01-{day:02}T00:00:00Z", "title": identity}
+    if value is not MISSING:
+        properties["x:value"] = value
+    return {
+        "type": "Feature",
+        "stac_version": "1.1.0",
+        "id": identity,
+        "geometry": {"type": "Point", "coordinates": [day, day / 2]},
+        "properties": properties,
+        "links": [],
+        "assets": {},
+    }
+
+
+@pytest.fixture
+def fields(api_server: ApiServer) -> Api:
+    """A collection with an item for each of VALUES, and one, `g`, without the property."""
+    user = api_server.user()
+    collection = {
+        "type": "Collection",
+        "stac_version": "1.1.0",
+        "id": COLLECTION,
+        "description": "Fields",
+        "license": "other",
+        "extent": {
+            "spatial": {"bbox": [[-180, -90, 180, 90]]},
+            "temporal": {"interval": [[None, None]]},
+        },
+        "links": [],
+    }
+    user.request("POST", "/collections", json=collection)
+    entries = sorted({**VALUES, "g": MISSING}.items())
+    features = [item(identity, value, day) for day, (identity, value) in enumerate(entries, 1)]
+    body = {"type": "FeatureCollection", "features": features}
+    user.request("POST", f"/collections/{COLLECTION}/items", json=body)
+    return user
+
+
+def found(api: Api, **body: Any) -> list[str]:
+    answer = api.request("POST", "/search", json={"collections": [COLLECTION], **body}).json()
+    return [feature["id"] for feature in answer["features"]]
+
+
+def where(op: str, *args: Any) -> dict[str, Any]:
+    return {"filter-lang": "cql2-json", "filter": {"op": op, "args": list(args)}, "limit": 100}
+
+
+VALUE = {"property": "x:value"}
+DATETIME = {"property": "datetime"}
+
+
+class TestFilter:
+    @pytest.mark.parametrize(
+        ("filter_", "expected"),
+        [
+            (where("=", VALUE, 9), "ch"),
+            (where(">", VALUE, 0), "abch"),
+            (where("<=", VALUE, 9.0), "acdh"),
+            (where("<>", VALUE, 9), "abdeij"),
+            (where(">", VALUE, "n"), "ei"),
+            (where("=", VALUE, "nine"), "e"),
+            (where("isNull", VALUE), "fg"),
+            (where("not", {"op": "=", "args": [VALUE, 9]}), "abdefgij"),
+            (where("in", VALUE, [9, "nine", 10]), "bceh"),
+            (where("in", VALUE, []), ""),
+            (where("between", VALUE, 0, 9), "ach"),
+            (where("like", VALUE, "n_n%"), "e"),
+            (where("=", {"op": "casei", "args": [VALUE]}, {"op": "casei", "args": ["NINE"]}), "e"),
+            (
+                where("=", {"op": "accenti", "args": [VALUE]}, {"op": "accenti", "args": ["Elan"]}),
+                "i",
+            ),
+            (where("=", {"op": "*", "args": [VALUE, 2]}, 18), "ch"),
+            (where("=", {"op": "/", "args": [VALUE, 0]}, 18), ""),
+            (where("a_contains", VALUE, [1, 3]), "j"),
+            (where("a_overlaps", VALUE, [7, 3]), "j"),
+            (where("a_equals", VALUE, [3, 2, 1]), "j"),
+            (where("a_containedby", VALUE, [1, 2, 3, 4]), "j"),
+            (where(">=", DATETIME, {"timestamp": "2020-01-09T00:00:00Z"}), "ij"),
+            (where("=", DATETIME, {"date": "2020-01-02"}), "b"),
+            (
+                where("t_during", DATETIME, {"interval": ["2020-01-01T12:00:00Z", "2020-01-03"]}),
+                "b",
+            ),
+            (where("t_before", DATETIME, {"timestamp": "2020-01-02T00:00:00Z"}), "a"),
+            (where("t_after", DATETIME, {"interval": ["..", "2020-01-09T00:00:00Z"]}), "j"),
+            (where("s_intersects", {"property": "geometry"}, {"bbox": [0.5, 0, 2.5, 3]}), "ab"),
+            (
+                where(
+                    "s_within",
+                    {"property": "geometry"},
+                    {
+                        "type": "Polygon",
+                        "coordinates": [[[0, 0], [1.5, 0], [1.5, 2], [0, 2], [0, 0]]],
+                    },
+                ),
+                "a",
+            ),
+            (
+                where(
+                    "and",
+                    {"op": ">", "args": [VALUE, 0]},
+                    {"op": "or", "args": [{"op": "=", "args": [VALUE, 9]}, False]},
+                ),
+                "ch",
+            ),
+        ],
+    )
+    def test_finds_by_value_and_type(
+        self, fields: Api, filter_: dict[str, Any], expected: str
+    ) -> None:
+        assert "".join(sorted(found(fields, **filter_))) == expected
+
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            ('"x:value" = 9 OR "x:value" = \'nine\'', "ceh"),
+            ("NOT \"x:value\" IS NULL AND datetime < TIMESTAMP('2020-01-03T00:00:00Z')", "ab"),
+            ("S_INTERSECTS(geometry, POINT(3 1.5))", "c"),
+        ],
+    )
+    def test_understands_text(self, fields: Api, text: str, expected: str) -> None:
+        url = f"{fields.url}/collections/{COLLECTION}/items"
+        answer = httpx.get(url, params={"filter": text, "limit": 100})
+        assert "".join(sorted(f["id"] for f in answer.json()["features"])) == expected
+
+    @pytest.mark.parametrize(
+        ("body", "pointer"),
+        [
+            (where("frobnicate", VALUE, 9), "/filter/op"),
+            (where("=", VALUE), "/filter/args"),
+            (where("=", {"property": "a'b"}, 1), "/filter/args/0/property"),
+            (where("=", {"property": "mlops:statuss"}, 1), "/filter/args/0/property"),
+            (where("=", DATETIME, {"timestamp": "soon"}), "/filter/args/1/timestamp"),
+            (where("s_intersects", {"property": "geometry"}, {"type": "Pt"}), "/filter/args/1"),
+            (where("and", {"op": "nope", "args": []}, True), "/filter/args/0/op"),
+            ({"filter": "x = = 1", "filter-lang": "cql2-text"}, "/filter"),
+            ({"filter": {}, "filter-lang": "sql"}, "/filter-lang"),
+            ({"limit": 0}, "/limit"),
+            ({"limit": -1}, "/limit"),
+            ({"limit": "ten"}, "/limit"),
+            ({"token": "next:fields:a"}, "/token"),
+            ({"token": "WzAsImEiXQ"}, "/token"),
+            ({"sortby": [{"field": "geometry"}]}, "/sortby/0/field"),
+            ({"sortby": [{"field": "a", "direction": "up"}]}, "/sortby/0"),
+            ({"sortby": "a"}, "/sortby"),
+            ({"bbox": [1, 2, 3]}, "/bbox"),
+            ({"bbox": [0, 50, 10, 40]}, "/bbox"),
+            ({"datetime": "2020-13-01T00:00:00Z"}, "/datetime"),
+            ({"datetime": "2021-01-01T00:00:00Z/2020-01-01T00:00:00Z"}, "/datetime"),
+            ({"datetime": "../.."}, "/datetime"),
+            ({"query": {"x:value": {"near": 1}}}, "/query/x:value/near"),
+            ({"intersects": {"type": "Point", "coordinates": []}}, "/intersects"),
+            ({"ids": "a"}, "/ids"),
+            ({"nonsense": 1}, "/nonsense"),
+        ],
+    )
+    def test_refuses_with_the_place(self, fields: Api, body: dict[str, Any], pointer: str) -> None:
+        with pytest.raises(ApiError) as caught:
+            found(fields, **body)
+        assert caught.value.status == 400
+        assert [fault["pointer"] for fault in caught.value.problem["errors"]] == [pointer]
+
+    def test_query_extension(self, fields: Api) -> None:
+        assert sorted(found(fields, query={"x:value": {"gte": 9, "lt": 10}})) == ["c", "h"]
+        assert found(fields, query={"x:value": {"startsWith": "ni"}}) == ["e"]
+        assert found(fields, query={"x:value": {"contains": "%"}}) == []
+
+    def test_free_text(self, fields: Api) -> None:
+        patch = {"properties": {"description": "alpine meadows"}}
+        fields.merge_patch(COLLECTION, "c", patch)
+        assert found(fields, q="meadow") == ["c"]
+        assert found(fields, q=["desert", "alpine"]) == ["c"]
+
+
+class TestSort:
+    @pytest.mark.parametrize("direction", ["asc", "desc"])
+    @pytest.mark.parametrize("limit", [1, 2, 3, 7])
+    def test_pages_both_ways_visit_each_item_once(
+        self, fields: Api, direction: str, limit: int
+    ) -> None:
+        sort_by = [{"field": "x:value", "direction": direction}]
+        whole = found(fields, sortby=sort_by, limit=100)
+        assert sorted(whole) == sorted([*VALUES, "g"])
+        body: Any = {"collections": [COLLECTION], "sortby": sort_by, "limit": limit}
+        forward, last = self.walk(fields, body, "next")
+        assert list(itertools.chain(*forward)) == whole
+        backward, _ = self.walk(fields, last, "prev")
+        assert list(itertools.chain(*reversed(backward))) == whole
+
+    def test_what_has_no_value_comes_last(self, fields: Api) -> None:
+        for direction in ("asc", "desc"):
+            sort_by = [{"field": "x:value", "direction": direction}]
+            assert found(fields, sortby=sort_by, limit=100)[-1] == "g"
+
+    def test_numbers_sort_as_numbers(self, fields: Api) -> None:
+        body = where(">", VALUE, -100)
+        sort_by = [{"field": "x:value", "direction": "asc"}, {"field": "id", "direction": "desc"}]
+        assert found(fields, sortby=sort_by, **body) == ["d", "a", "h", "c", "b"]
+
+    def test_default_is_newest_first(self, fields: Api) -> None:
+        assert found(fields, limit=3) == ["j", "i", "h"]
+
+    def test_a_page_goes_on_where_its_last_item_was_deleted(self, fields: Api) -> None:
+        first = fields.request("POST", "/search", json={"collections": [COLLECTION], "limit": 3})
+        link = next(li for li in first.json()["links"] if li["rel"] == "next")
+        fields.delete_item(COLLECTION, first.json()["features"][-1]["id"])
+        second = fields.request("POST", "/search", json=link["body"]).json()
+        assert [f["id"] for f in second["features"]] == ["g", "f", "e"]
+
+    @staticmethod
+    def walk(api: Api, body: Any, rel: str) -> tuple[list[list[str]], Any]:
+        pages = []
+        while True:
+            page = api.request("POST", "/search", json=body).json()
+            pages.append([feature["id"] for feature in page["features"]])
+            links = [link for link in page["links"] if link["rel"] == rel]
+            if not links:
+                return pages, body
+            body = links[0]["body"]
+
+
+class TestAnswer:
+    def test_count(self, fields: Api) -> None:
+        body = {"collections": [COLLECTION], "limit": 1}
+        assert fields.request("POST", "/search", json=body).json()["numberMatched"] == 10
+        answer = fields.request("POST", "/search", json={**body, "limit": 50}).json()
+        assert (answer["numberMatched"], answer["numberReturned"]) == (10, 10)
+
+    def test_fields(self, fields: Api) -> None:
+        url = f"{fields.url}/search"
+        params = {"collections": COLLECTION, "ids": "a", "fields": "id,properties.x:value"}
+        assert httpx.get(url, params=params).json()["features"] == [
+            {
+                "type": "Feature",
+                "stac_version": "1.1.0",
+                "id": "a",
+                "collection": COLLECTION,
+                "properties": {"x:value": 0.5},
+            }
+        ]
+        without = httpx.get(url, params={**params, "fields": "-links,-assets"}).json()
+        assert without["features"][0].keys().isdisjoint({"links", "assets"})
+
+    def test_items_written_by_other_tools_are_read_as_well(
+        self, fields: Api, database_url: str
+    ) -> None:
+        """pgstac's own function stores an item dehydrated and without links of its place."""
+        other = {**item("z", 1, 25), "collection": COLLECTION}
+        other["links"] = [{"rel": "license", "href": "https://example.org/license"}]
+        with psycopg.connect(database_url) as connection:
+            connection.execute("SET search_path = pgstac, public")
+            connection.execute("SELECT create_item(%s::text::jsonb)", [json.dumps(other)])
+        read = fields.get_item(COLLECTION, "z").item
+        assert read == next(fields.search(ids=["z"]))
+        links = {link["rel"]: link["href"] for link in read["links"]}
+        assert links["self"] == f"{fields.url}/collections/{COLLECTION}/items/z"
+        assert links["license"] == "https://example.org/license"
+        assert read["properties"]["x:value"] == 1
+
+    def test_links_follow_the_host(self, fields: Api) -> None:
+        url = f"{fields.url}/collections/{COLLECTION}/items/a"
+        read = httpx.get(url, headers={"Host": "records.example"}).json()
+        assert (
+            read["links"][0]["href"] == f"http://records.example/collections/{COLLECTION}/items/a"
+        )
+
+
+def test_a_leaderboard_uses_an_index(workspace: Api, database_url: str) -> None:
+    """Sorted by a nested metric, without a sort of all runs."""
+    assert workspace.get_json("/collections/alps-training-runs")["mlops:kind"] == "training-run"
+    value = "i.content->'properties'->'mlops:metrics'->'val_f1'"
+    with psycopg.connect(database_url) as connection:
+        # A table of no rows is read in any way: what matters is whether the index can serve.
+        for way in ("seqscan", "bitmapscan", "sort"):
+            connection.execute(f"SET enable_{way} = off")
+        plan = connection.execute(
+            f"EXPLAIN SELECT * FROM pgstac.items i WHERE collection = 'alps-training-runs'"
+            f" AND {value} IS NOT NULL ORDER BY {value} DESC LIMIT 100"
+        ).fetchall()
+    lines = [str(line[0]) for line in plan]
+    assert any("Index Scan Backward" in line for line in lines), lines
+    assert not any("Sort" in line for line in lines), lines
