@@ -14,11 +14,9 @@ from stac_api.documents import (
     MERGE_PATCH_TYPES,
     Document,
     content_type,
-    parse_json,
     read_body,
     read_document,
     require_type,
-    same_json,
 )
 from stac_api.hrefs import JSON, collection_url, render_collection, strip_collection
 from stac_api.patches import patching
@@ -32,6 +30,7 @@ from stac_api.preconditions import (
 from stac_api.preferences import as_preferred
 from stac_api.problems import Fault, Problem, invalid, not_found, pointer
 from stac_api.settings import Settings
+from stac_api.strict_json import parse_json, same_json
 from stac_api.validation import check_collection, check_collection_shape
 
 router = APIRouter(tags=["Collections"])

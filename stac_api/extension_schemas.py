@@ -12,6 +12,8 @@ from importlib.metadata import distribution
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from mlops.items.extension import MLOPS, published
 from stac_api.documents import Document
 from stac_api.hrefs import render_item
@@ -46,7 +48,7 @@ def load_schemas(folder: Path) -> None:
 def check_schemas(document: Document, folder: Path | None) -> list[Fault]:
     """What a document breaks of STAC, and of the extensions that it names and that are known."""
     # What is valid STAC 1.0 is valid 1.1, but for the number.
-    current = json.loads(render_item({**document, "stac_version": "1.1.0"}, _ANY_ROOT))
+    current = orjson.loads(render_item({**document, "stac_version": "1.1.0"}, _ANY_ROOT))
     known = _known(folder)
     faults: list[Fault] = []
     for url in (

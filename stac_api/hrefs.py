@@ -5,6 +5,7 @@ character (U+E000, private use) stands for the root of the API. So an item is re
 replacement, and the record stays right when the API moves to another host, port or prefix.
 """
 
+import re
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote, urljoin
@@ -19,6 +20,7 @@ JSON = "application/json"
 ROOT = "\ue000"
 """Stands for the root of the API at the beginning of a stored href; no text of a client's may
 begin with it."""
+_ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _MARKED = f'"{ROOT}'.encode()
 # A collection's own URL lies two segments below the root.
 _COLLECTION_TO_ROOT = "../"
@@ -165,10 +167,8 @@ def _stripped_asset(asset: Any, own: str, base_url: str) -> Any:
 def _stored(href: Any, own: str, base_url: str) -> Any:
     if not isinstance(href, str) or not href:
         return href
-    try:
-        absolute = urljoin(own, href)
-    except ValueError:
-        return href  # no URL: the check of the whole item says so
+    # An absolute one stays as it is: joining would drop an empty query or fragment.
+    absolute = href if _ABSOLUTE.match(href) else urljoin(own, href)
     return ROOT + absolute[len(base_url) :] if absolute.startswith(base_url) else absolute
 
 

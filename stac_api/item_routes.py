@@ -12,7 +12,6 @@ from stac_api.documents import (
     MERGE_PATCH_TYPES,
     Document,
     content_type,
-    parse_json,
     read_body,
     read_document,
     require_type,
@@ -31,6 +30,7 @@ from stac_api.preconditions import (
 from stac_api.preferences import as_preferred
 from stac_api.problems import Fault, Problem, invalid, not_found, pointer
 from stac_api.settings import Settings
+from stac_api.strict_json import parse_json
 
 router = APIRouter(tags=["Items"])
 

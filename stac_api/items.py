@@ -10,7 +10,7 @@ from mlops.identity import Principal, Role
 from mlops.items.kinds import Kind
 from mlops.items.status import Status
 from stac_api import hrefs, records
-from stac_api.documents import Document, same_json
+from stac_api.documents import Document
 from stac_api.geometry import bbox_of
 from stac_api.problems import Fault, Problem, invalid, not_found, pointer
 from stac_api.records import Stored
@@ -19,6 +19,7 @@ from stac_api.rules.model import ModelRules
 from stac_api.rules.training_data import TrainingDataRules
 from stac_api.rules.training_run import TrainingRunRules
 from stac_api.settings import Settings
+from stac_api.strict_json import same_json
 from stac_api.validation import check_item, check_shape
 
 RULES: dict[Kind, Rules] = {

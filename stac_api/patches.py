@@ -11,8 +11,9 @@ from typing import Any
 
 import orjson
 
-from stac_api.documents import MAX_DEPTH, Document, check_depth, too_large
+from stac_api.documents import Document, too_large
 from stac_api.problems import Fault, Problem, invalid, pointer
+from stac_api.strict_json import MAX_DEPTH, check_depth
 
 _MAX_OPERATIONS = 1000
 _BAD_ESCAPE = re.compile(r"~(?![01])")

@@ -8,9 +8,10 @@ from typing import Any
 
 from cql2 import Expr
 
-from stac_api.documents import Document, parse_json
+from stac_api.documents import Document
 from stac_api.problems import Fault, Problem
 from stac_api.search.fields import Fields
+from stac_api.strict_json import parse_json
 from stac_api.validation import parse_time
 
 DEFAULT_LIMIT = 10
