@@ -34,7 +34,6 @@ class LambdaApi:
     """The application in one execution environment, which serves one event at a time."""
 
     def __init__(self, settings: Settings) -> None:
-        log_json(settings.log_level)
         self._loop = asyncio.new_event_loop()
         # Where Mangum looks for the loop to run in.
         asyncio.set_event_loop(self._loop)
@@ -64,7 +63,9 @@ class LambdaApi:
 @cache
 def _from_environment() -> LambdaApi:
     # The environment gives what the signature demands.
-    return LambdaApi(Settings())  # type: ignore[call-arg]
+    settings = Settings()  # type: ignore[call-arg]
+    log_json(settings.log_level)
+    return LambdaApi(settings)
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
