@@ -99,7 +99,6 @@ async def delete_collection(collection_id: str, request: Request, force: bool = 
     """Delete a collection; one that holds items only with ``?force=true``."""
     _refuse_jobs(request)
     async with request.app.state.pool.acquire() as connection, connection.transaction():
-        await records.close_collection(connection, collection_id)
         stored = await records.read_collection(connection, collection_id, lock=True)
         if stored is None:
             raise not_found(f"Collection {collection_id}")

@@ -114,7 +114,7 @@ class ItemWriter:
         self, connection: asyncpg.Connection, caller: Caller, collection: str
     ) -> Writing:
         """A write in the transaction that a connection is in."""
-        place = await records.place_of(connection, collection)
+        place = await records.place_of(connection, collection, writing=True)
         if caller.principal.role is Role.JOB and place.kind is not Kind.TRAINING_RUN:
             raise Problem(403, "A job may write to its own run only.")
         return Writing(connection, caller.principal, place, caller.base_url, self._settings)

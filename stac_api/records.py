@@ -51,15 +51,17 @@ class Place:
     workspace: str | None
 
 
-async def place_of(connection: asyncpg.Connection, collection: str) -> Place:
+async def place_of(
+    connection: asyncpg.Connection, collection: str, *, writing: bool = False
+) -> Place:
     """The place that a collection is; 404 when there is no such collection.
 
-    The transaction is told whose request it serves: its events carry that on.
+    The transaction is told whose request it serves: its events carry that on. With ``writing`` the
+    collection stays until the transaction ends: who deletes it waits, and who comes while it is
+    being deleted finds it gone, before any table of items is touched.
     """
     row = await connection.fetchrow(
-        "SELECT content->>'mlops:kind' AS kind, content->>'mlops:workspace' AS workspace,"
-        " set_config('mlops.request_id', $2, true)"
-        " FROM pgstac.collections WHERE id = $1",
+        _PLACE + (" FOR KEY SHARE" if writing else ""),
         collection,
         request_ids.current() or "",
     )
@@ -191,26 +193,17 @@ async def delete_collection(connection: asyncpg.Connection, collection: str) -> 
     await connection.execute("SELECT pgstac.delete_collection($1)", collection)
 
 
-async def close_collection(connection: asyncpg.Connection, collection: str) -> None:
-    """Let nobody else write items of a collection until the transaction ends.
-
-    Before the collection's row is locked: writers of items have these locks in this order.
-    """
-    table = await connection.fetchval(
-        "SELECT to_regclass(format('pgstac._items_%s', key))::text"
-        " FROM pgstac.collections WHERE id = $1",
-        collection,
-    )
-    if table is not None:
-        await connection.execute(f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE")
-
-
 async def holds_items(connection: asyncpg.Connection, collection: str) -> bool:
     """Whether a collection holds any item."""
     query = "SELECT EXISTS (SELECT FROM pgstac.items WHERE collection = $1)"
     return bool(await connection.fetchval(query, collection))
 
 
+_PLACE = """
+    SELECT content->>'mlops:kind' AS kind, content->>'mlops:workspace' AS workspace,
+           set_config('mlops.request_id', $2, true)
+    FROM pgstac.collections WHERE id = $1
+"""
 _READ_ITEM = """
     SELECT mlops.document_text(i) AS document, mlops.etag(i) AS etag
     FROM pgstac.items i WHERE i.collection = $1 AND i.id = $2
