@@ -34,6 +34,7 @@ from stac_api.extension_schemas import load_schemas
 from stac_api.forwarded import Forwarded
 from stac_api.methods import Methods
 from stac_api.observing import RequestIds
+from stac_api.openapi import describe
 from stac_api.pool import create_pool
 from stac_api.problems import add_problem_handlers
 from stac_api.record_api import register
@@ -78,6 +79,7 @@ def create_app(settings: Settings) -> FastAPI:
     if settings.extension_schemas is not None:
         load_schemas(settings.extension_schemas)
     register(app, settings, _MODULES)
+    describe(app)
     add_problem_handlers(app)
     add_unavailable_handlers(app)
     return app

@@ -127,7 +127,7 @@ def conditions_of(request: SearchRequest, arguments: Arguments) -> list[str]:
             conditions.append(f"i.end_datetime >= {arguments.add(start, 'timestamptz')}")
     if request.free_text:
         words = arguments.add(list(request.free_text), "text[]")
-        conditions.append(f"mlops.words(i) @@ pgstac.q_to_tsquery(to_jsonb({words}))")
+        conditions.append(f"mlops.words(i) @@ mlops.wanted_words(to_jsonb({words}))")
     conditions += [Compiler(arguments).compile(filter_) for filter_ in request.filters]
     return conditions
 
