@@ -6,7 +6,6 @@ replacement, and the record stays right when the API moves to another host, port
 """
 
 import re
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote, urljoin
 
@@ -117,19 +116,6 @@ def strip_collection(collection: Document, base_url: str) -> Document:
         ]
         stripped["links"] = _stripped_links(links, base_url, _COLLECTION_TO_ROOT)
     return stripped
-
-
-def hrefs_of(document: Document) -> Iterator[tuple[tuple[object, ...], Any]]:
-    """Every href of a document's links and assets, with its place."""
-    for index, link in enumerate(document.get("links") or []):
-        if isinstance(link, dict):
-            yield ("links", index, "href"), link.get("href")
-    for key, asset in (document.get("assets") or {}).items():
-        if isinstance(asset, dict):
-            yield ("assets", key, "href"), asset.get("href")
-            for name, alternate in (asset.get("alternate") or {}).items():
-                if isinstance(alternate, dict):
-                    yield ("assets", key, "alternate", name, "href"), alternate.get("href")
 
 
 def _resolved_links(links: Any, own: str) -> list[Document]:

@@ -4,7 +4,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, PostgresDsn, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic.functional_validators import BeforeValidator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -73,9 +73,3 @@ class Settings(BaseSettings):
         if path and (not path.startswith("/") or path.startswith("//")):
             raise ValueError("root_path must begin with one slash, such as /stac")
         return path.rstrip("/")
-
-
-def check_database_url(url: str) -> str:
-    """Return ``url`` when it is one of a PostgreSQL database, else raise ValueError."""
-    PostgresDsn(url)
-    return url
