@@ -69,13 +69,37 @@ class JobState:
     """Whether the end was the platform's doing, so that another attempt makes sense."""
 
 
+class EngineBusyError(Exception):
+    """The engine takes no more now: a quota is used up, or it was asked too often.
+
+    Nothing is wrong with the job. The same call is to be repeated after ``retry_after`` seconds,
+    by the queue and with jitter, never by sleeping.
+    """
+
+    def __init__(self, message: str, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class EngineRefusedError(Exception):
+    """The engine can never start this job as it is asked for; the message says what to change."""
+
+
 class Engine(Protocol):
-    """Starts, describes and stops jobs. Every call may be repeated with the same outcome."""
+    """Starts, describes and stops jobs. Every call may be repeated with the same outcome.
+
+    Engines that are services of others raise :class:`EngineBusyError` from any call.
+    """
 
     name: str
 
     def start(self, job: JobSpec) -> JobHandle:
-        """Start ``job``, or find the one already started under its name."""
+        """Start ``job``, or find the one already started under its name.
+
+        Raises:
+            EngineBusyError: not now; to be tried again later.
+            EngineRefusedError: never as it is; the run is to be ended with the message.
+        """
         ...
 
     def describe(self, job_id: str) -> JobState:
