@@ -1,6 +1,7 @@
 """The job document: all that a training job is told, whatever the engine.
 
-Secrets are not in it: the token of the run comes in the environment (``MLOPS_RUN_TOKEN``).
+Secrets are not in it: the token of the run comes in the environment (``MLOPS_RUN_TOKEN``), or lies
+beside the document (``token``) where an engine shows a job's environment to others.
 """
 
 from enum import IntEnum
@@ -59,6 +60,8 @@ class JobDocument(BaseModel):
     item: str
     attempt: int
     api_url: str
+    api_signed: bool = False
+    """Whether the API's door takes requests signed with SigV4 (:mod:`mlops.signing`) only."""
     storage_url: str
     output_prefix: str
     """Key prefix in the object store under which the job puts all it makes."""
