@@ -1,16 +1,18 @@
 """From a run that was asked for to the job that an engine starts."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
 from aws_lambda_powertools import Logger
 from pydantic import ValidationError
 
-from functions.runs import Run, fail_run, link_job
+from functions.runs import Run, accepted_event, fail_run, link_job, note_waiting
 from functions.services import Services
+from functions.waiting import LaunchQueue, pause
 from mlops import request_ids
 from mlops.api import Item, NotFoundError
-from mlops.engines import Engine, JobSpec
+from mlops.engines import Engine, EngineBusyError, EngineRefusedError, JobSpec
 from mlops.items.rels import Rel
 from mlops.items.training_run import RunRequest
 from mlops.jobs import RUN_TOKEN_ENV, JobDataset, JobDocument, Split
@@ -21,6 +23,8 @@ from mlops.storage.hrefs import key_of
 # A job waits for a place, uploads and reports beside the time that it may run.
 _TOKEN_MARGIN = 86400
 _MULTIHASH_SHA256 = "1220"
+# A message may come so much before its time, by the clocks of two machines.
+_CLOCKS_DIFFER = timedelta(seconds=1)
 _SPLITS: dict[str, Split] = {"train": "train", "validate": "validation", "test": "test"}
 
 
@@ -31,16 +35,22 @@ class RequestError(Exception):
 def start_attempt(run: Run, services: Services, logger: Logger) -> None:
     """Start the job of a run's present attempt, or find it started, and link the run to it.
 
-    A request that cannot be met ends the run; whatever may pass raises.
+    A request that cannot be met ends the run; one that the engine has no room for now waits in the
+    queue; whatever else may pass raises.
     """
     try:
         spec = job_spec(run, services)
         engine = engine_of(run, services)
-    except RequestError as error:
+        handle = engine.start(spec)
+    except (RequestError, EngineRefusedError) as error:
         logger.warning("run cannot be started", extra={"run": run.id, "reason": str(error)})
         fail_run(services.api, run, None, str(error))
         return
-    handle = engine.start(spec)
+    except EngineBusyError as error:
+        if services.launch_queue is None:
+            raise
+        _postpone(run, error, services, services.launch_queue, logger)
+        return
     linked = link_job(services.api, run, handle)
     if linked is None or linked.status.is_terminal:
         # It was dismissed, deleted or tried anew while its job was being started.
@@ -48,6 +58,12 @@ def start_attempt(run: Run, services: Services, logger: Logger) -> None:
         logger.info("job stopped: its run ended meanwhile", extra={"run": run.id, "job": handle.id})
         return
     logger.info("job started", extra={"run": run.id, "attempt": run.attempt, "job": handle.id})
+
+
+def waits(run: Run) -> bool:
+    """Whether a later message starts the run's present attempt: its engine had no room for it."""
+    waiting = run.record.waiting
+    return waiting is not None and waiting.until > datetime.now(UTC) + _CLOCKS_DIFFER
 
 
 def engine_of(run: Run, services: Services) -> Engine:
@@ -75,6 +91,7 @@ def job_spec(run: Run, services: Services) -> JobSpec:
         item=run.id,
         attempt=run.attempt,
         api_url=services.api.url,
+        api_signed=services.api_signed,
         storage_url=services.store.url,
         output_prefix=run.output_prefix,
         model=request.model,
@@ -98,7 +115,11 @@ def job_spec(run: Run, services: Services) -> JobSpec:
         instance_type=request.compute.instance_type,
         instance_count=request.compute.instance_count,
         spot=request.compute.spot,
-        tags={"mlops:workspace": run.workspace, "mlops:run": run.id},
+        tags={
+            "mlops:workspace": run.workspace,
+            "mlops:run": run.id,
+            "mlops:requester": run.record.requested_by or "unknown",
+        },
     )
 
 
@@ -141,6 +162,26 @@ def read_dataset(services: Services, href: str) -> tuple[str, str, Item]:
             f"Dataset version {item} is not in {collection} any more: push it again, or submit "
             "the run with another one."
         ) from error
+
+
+def _postpone(
+    run: Run, busy: EngineBusyError, services: Services, queue: LaunchQueue, logger: Logger
+) -> None:
+    """Put the run's attempt back into the queue, and say on the run why it waits.
+
+    It is written down first. So whoever comes before its time knows that another message is on its
+    way, and there is never more than one for a run; if that one is lost, `reconcile` sees from the
+    same note that its time has passed.
+    """
+    created = datetime.fromisoformat(run.properties["created"])
+    seconds = pause(busy.retry_after, created)
+    noted = note_waiting(services.api, run, str(busy), datetime.now(UTC) + seconds)
+    if noted is None:
+        logger.info("not postponed: the run ended meanwhile", extra={"run": run.id})
+        return
+    queue.postpone(accepted_event(noted, services.api.url), seconds.total_seconds())
+    wait = {"run": run.id, "seconds": round(seconds.total_seconds()), "reason": str(busy)}
+    logger.info("postponed: the engine is busy", extra=wait)
 
 
 def _request(run: Run) -> RunRequest:

@@ -4,7 +4,7 @@ from typing import Any
 
 from aws_lambda_powertools import Logger
 
-from functions.jobs import start_attempt
+from functions.jobs import start_attempt, waits
 from functions.messages import Handler, from_environment, queue_handler
 from functions.runs import read_run
 from functions.services import Services
@@ -31,12 +31,17 @@ def launch_run(event: BusEvent, services: Services, logger: Logger) -> None:
     if run.record.job is not None:
         logger.info("dropped: it has its job", extra={"run": run.id, "event": event.id})
         return
+    if waits(run):
+        logger.info("dropped: a later message is on its way", extra={"run": run.id})
+        return
     start_attempt(run, services, logger)
 
 
 def build(services: Services) -> Handler:
-    """The handler of the function's queue."""
-    return queue_handler(Function.LAUNCH_RUN, launch_run, services)
+    """The handler of the function's queue; before a batch it arms the schedule, once for all."""
+    schedule = services.schedule
+    arm = None if schedule is None else schedule.arm
+    return queue_handler(Function.LAUNCH_RUN, launch_run, services, before=arm)
 
 
 _from_environment = from_environment(build)

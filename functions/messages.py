@@ -20,15 +20,23 @@ Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
 Body = Callable[[BusEvent, Services, Logger], None]
 
 
-def queue_handler(function: Function, body: Body, services: Services) -> Handler:
-    """A handler that gives each message of a batch to ``body``.
+def queue_handler(
+    function: Function,
+    body: Body,
+    services: Services,
+    before: Callable[[], None] | None = None,
+) -> Handler:
+    """A handler that gives each message of a batch to ``body``, after one call of ``before``.
 
-    It answers which messages failed (``batchItemFailures``), so that only they are delivered
-    again. Safe to call from several threads.
+    When that raises, the whole batch is delivered again. Else it answers which messages failed
+    (``batchItemFailures``), so that only they are delivered again. Safe to call from several
+    threads.
     """
     logger = Logger(service=function.value)
 
     def handle(event: dict[str, Any], context: Any) -> dict[str, Any]:
+        if before is not None:
+            before()
         # A processor keeps the state of its batch: one for each call.
         processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
         answer = process_partial_response(

@@ -11,26 +11,31 @@ from typing import Any
 from aws_lambda_powertools import Logger
 
 from functions.messages import Handler, from_environment, queue_handler
-from functions.runs import Run, run_of
+from functions.runs import Run, accepted_event, run_of
+from functions.schedule import Schedule
 from functions.services import Services
 from mlops.engines import JobState, Phase
-from mlops.events import RECORD_SOURCE, BusEvent, Function, RecordEvent, job_event
+from mlops.events import BusEvent, Function, job_event
 from mlops.items.kinds import Kind
 from mlops.items.status import OPEN
 
-_LAUNCH_PATIENCE = timedelta(seconds=30)
-"""How long an event of acceptance may be on its way before it is sent again."""
+_PERIOD = timedelta(minutes=1)
+"""How often the schedule runs."""
 
 
 def reconcile(event: BusEvent, services: Services, logger: Logger) -> None:  # noqa: ARG001
     """Ask the engine about every open run; one that cannot be asked does not keep the others."""
     faults: list[Exception] = []
+    found = False
     for run in open_runs(services):
+        found = True
         try:
             _check(run, services, logger)
         except Exception as error:
             logger.exception("run could not be checked", extra={"run": run.id})
             faults.append(error)
+    if services.schedule is not None:
+        _set_schedule(services.schedule, found, services, logger)
     if faults:
         raise ExceptionGroup("some open runs could not be checked", faults)
 
@@ -67,6 +72,22 @@ def build(services: Services) -> Handler:
     return handle
 
 
+def _set_schedule(schedule: Schedule, open_now: bool, services: Services, logger: Logger) -> None:
+    """Disarm the schedule after the last run; one that came meanwhile arms it again.
+
+    It is armed also where runs are open, though it should be: an earlier call may have disarmed it
+    and died before it looked again.
+    """
+    if open_now:
+        schedule.arm()
+        return
+    schedule.disarm()
+    if next(open_runs(services), None) is None:
+        logger.info("no run is open: the schedule is disarmed")
+    else:
+        schedule.arm()
+
+
 def _check(run: Run, services: Services, logger: Logger) -> None:
     engine = services.engines.get(run.engine_name)
     state = engine.describe(run.engine_job) if engine is not None else JobState(Phase.UNKNOWN)
@@ -77,14 +98,25 @@ def _check(run: Run, services: Services, logger: Logger) -> None:
     elif state.phase is Phase.UNKNOWN and run.record.job is not None:
         logger.warning("the job is lost", extra=noted)
         services.bus.publish(_job_event(run, JobState(Phase.LOST)))
-    elif state.phase is Phase.UNKNOWN and _waited(run):
+    elif state.phase is Phase.UNKNOWN and _is_forgotten(run, services.launch_patience):
         logger.warning("the run has no job", extra=noted)
-        services.bus.publish(_accepted_event(run, services))
+        services.bus.publish(accepted_event(run, services.api.url))
 
 
-def _waited(run: Run) -> bool:
-    since = run.properties.get("updated") or run.properties["created"]
-    return datetime.now(UTC) - datetime.fromisoformat(since) > _LAUNCH_PATIENCE
+def _is_forgotten(run: Run, patience: timedelta) -> bool:
+    """Whether the event that starts the run's job should have been handled long ago.
+
+    True once in each period of ``patience``, so that what is stuck behind a queue does not make
+    that longer with every minute.
+    """
+    waiting = run.record.waiting
+    since = (
+        waiting.until
+        if waiting is not None
+        else datetime.fromisoformat(run.properties.get("updated") or run.properties["created"])
+    )
+    late = datetime.now(UTC) - since
+    return late > patience and late // patience > (late - _PERIOD) // patience
 
 
 def _job_event(run: Run, state: JobState) -> BusEvent:
@@ -96,27 +128,6 @@ def _job_event(run: Run, state: JobState) -> BusEvent:
         collection=run.collection,
         item=run.id,
         attempt=run.attempt,
-    )
-
-
-def _accepted_event(run: Run, services: Services) -> BusEvent:
-    now = datetime.now(UTC)
-    identity = f"{run.job}:accepted"
-    detail = RecordEvent(
-        id=identity,
-        time=now,
-        workspace=run.workspace,
-        collection=run.collection,
-        item=run.id,
-        attempt=run.attempt,
-        href=f"{services.api.url}/collections/{run.collection}/items/{run.id}",
-    )
-    return BusEvent(
-        id=identity,
-        source=RECORD_SOURCE,
-        detail_type="run.accepted",
-        time=now,
-        detail=detail.model_dump(mode="json"),
     )
 
 

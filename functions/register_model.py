@@ -1,4 +1,5 @@
-"""Makes a model of what a job handed over (event ``job.state-changed``, phase succeeded).
+"""Makes a model of what a job handed over (event ``job.state-changed``, phase succeeded,
+or the like of SageMaker and Batch themselves).
 
 The API creates the Item, gives it its version, and ends the run as successful in one transaction:
 a run is successful when its model is there, never before.
@@ -10,6 +11,7 @@ from typing import Any
 
 from aws_lambda_powertools import Logger
 
+from functions.engine_events import ForeignJobError, job_change
 from functions.jobs import RequestError, read_dataset, training_data_links
 from functions.messages import Handler, from_environment, queue_handler
 from functions.model_files import ModelCheckError, check_model, publish_files, storage_scheme
@@ -25,9 +27,10 @@ from functions.runs import (
     read_run,
 )
 from functions.services import Services
+from mlops import request_ids
 from mlops.api import ApiError, ConflictError, UnavailableError
-from mlops.engines import JobState
-from mlops.events import BusEvent, Function
+from mlops.engines import JobState, Phase
+from mlops.events import BusEvent, Function, JobEvent
 from mlops.items.ids import collection_id
 from mlops.items.kinds import Kind
 from mlops.jobs import ExitCode, RunOutcome
@@ -35,7 +38,21 @@ from mlops.jobs import ExitCode, RunOutcome
 
 def register_model(event: BusEvent, services: Services, logger: Logger) -> None:
     """Check what the job handed over and register it; what is not fit fails the run."""
-    change = event.job()
+    try:
+        change = job_change(event, services.store)
+    except ForeignJobError as error:
+        logger.warning("dropped: %s", error, extra={"event": event.id})
+        return
+    with request_ids.bound(change.request_id):
+        _job_succeeded(event, change, services, logger)
+
+
+def build(services: Services) -> Handler:
+    """The handler of the function's queue."""
+    return queue_handler(Function.REGISTER_MODEL, register_model, services)
+
+
+def _job_succeeded(event: BusEvent, change: JobEvent, services: Services, logger: Logger) -> None:
     noted = {"run": change.item, "job": change.job, "event": event.id}
     run = read_run(services.api, change.workspace, change.collection, change.item)
     if run is None or change.attempt != run.attempt or run.status.is_terminal:
@@ -43,6 +60,10 @@ def register_model(event: BusEvent, services: Services, logger: Logger) -> None:
         return
     engine = services.engines.get(change.engine)
     state = engine.describe(change.job) if engine is not None else None
+    if state is not None and state.phase in (Phase.QUEUED, Phase.RUNNING):
+        # An engine that is behind its own event; what is missed here, `reconcile` finds.
+        logger.warning("dropped: the engine says that the job has not ended", extra=noted)
+        return
     try:
         outcome = require_outcome(run, services.store)
         if outcome.exit_code != ExitCode.DONE:
@@ -54,11 +75,6 @@ def register_model(event: BusEvent, services: Services, logger: Logger) -> None:
         logger.warning("run failed", extra={**noted, "reason": str(error)})
         return
     logger.info("model registered" if model else "dropped: the run ended meanwhile", extra=noted)
-
-
-def build(services: Services) -> Handler:
-    """The handler of the function's queue."""
-    return queue_handler(Function.REGISTER_MODEL, register_model, services)
 
 
 def _register(

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from mlops import request_ids
 from mlops.api import Api, ConflictError, Item, NotFoundError
 from mlops.engines import JobHandle, JobState, job_name
+from mlops.events import RECORD_SOURCE, BusEvent, RecordEvent
 from mlops.items.status import Status
 from mlops.items.training_run import RunRecord, RunRequest
 from mlops.storage import keys
@@ -19,6 +21,7 @@ from mlops.storage import keys
 _TRIES = 5
 _OF_AN_ATTEMPT = (
     "mlops:job",
+    "mlops:waiting",
     "mlops:exit",
     "mlops:started",
     "mlops:finished",
@@ -136,7 +139,21 @@ def link_job(api: Api, run: Run, handle: JobHandle) -> Run | None:
     value = {name: text for name, text in job.items() if text is not None}
 
     def patch(present: Run) -> Patch | None:
-        return [_set("mlops:job", value)] if present.attempt == run.attempt else None
+        if present.attempt != run.attempt:
+            return None
+        return [_set("mlops:job", value), *_no_longer_waiting(present)]
+
+    return change_run(api, run, patch)
+
+
+def note_waiting(api: Api, run: Run, reason: str, until: datetime) -> Run | None:
+    """Write down why the run's attempt has no job yet; None when it counts no more or has one."""
+
+    def patch(present: Run) -> Patch | None:
+        ended = present.status.is_terminal or present.attempt != run.attempt
+        if ended or present.record.job is not None:
+            return None
+        return [_set("mlops:waiting", {"reason": reason, "until": timestamp(until)})]
 
     return change_run(api, run, patch)
 
@@ -153,6 +170,7 @@ def fail_run(
             _set("mlops:status", Status.FAILED.value),
             _set("mlops:exit", exit_of(code, reason)),
             *_set_all({"mlops:finished": _now(), **measures_of(present, state)}),
+            *_no_longer_waiting(present),
         ]
 
     change_run(api, run, patch)
@@ -168,7 +186,7 @@ def complete_dismissed(api: Api, run: Run, state: JobState) -> None:
         missing = {n: value for n, value in ending.items() if present.properties.get(n) is None}
         measured = {**missing, **measures_of(present, state)}
         new = {n: value for n, value in measured.items() if present.properties.get(n) != value}
-        return _set_all(new) or None
+        return [*_set_all(new), *_no_longer_waiting(present)] or None
 
     change_run(api, run, patch)
 
@@ -229,6 +247,35 @@ def finite(metrics: dict[str, float]) -> dict[str, float]:
 def timestamp(time: datetime) -> str:
     """RFC 3339 in UTC with milliseconds."""
     return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def accepted_event(run: Run, api_url: str) -> BusEvent:
+    """The event that the run's present attempt is to be started, made anew."""
+    now = datetime.now(UTC)
+    identity = f"{run.job}:accepted"
+    detail = RecordEvent(
+        id=identity,
+        time=now,
+        workspace=run.workspace,
+        collection=run.collection,
+        item=run.id,
+        attempt=run.attempt,
+        href=f"{api_url}/collections/{run.collection}/items/{run.id}",
+        request_id=request_ids.current(),
+    )
+    return BusEvent(
+        id=identity,
+        source=RECORD_SOURCE,
+        detail_type="run.accepted",
+        time=now,
+        detail=detail.model_dump(mode="json"),
+    )
+
+
+def _no_longer_waiting(present: Run) -> Patch:
+    if present.record.waiting is None:
+        return []
+    return [{"op": "remove", "path": "/properties/mlops:waiting"}]
 
 
 def _now() -> str:

@@ -1,6 +1,7 @@
 """Ends runs whose job ended without a model, and jobs whose run was dismissed.
 
-Events: ``job.state-changed`` with any end but success, and ``run.dismissed``.
+Events: ``job.state-changed`` with any end but success, the like of SageMaker and Batch themselves,
+and ``run.dismissed``.
 """
 
 from typing import Any
@@ -8,13 +9,15 @@ from typing import Any
 from aws_lambda_powertools import Logger
 from pydantic import ValidationError
 
-from functions.jobs import start_attempt
+from functions.engine_events import ForeignJobError, job_change
+from functions.jobs import start_attempt, waits
 from functions.messages import Handler, from_environment, queue_handler
 from functions.outcomes import read_outcome
 from functions.runs import Run, complete_dismissed, fail_run, next_attempt, read_run
 from functions.services import Services
+from mlops import request_ids
 from mlops.engines import JobState, Phase
-from mlops.events import ENGINE_SOURCE, BusEvent, Function, JobEvent, job_event
+from mlops.events import RECORD_SOURCE, BusEvent, Function, JobEvent, job_event
 from mlops.items.status import Status
 
 _LOST = JobState(
@@ -26,10 +29,16 @@ _LOST = JobState(
 
 def track_run(event: BusEvent, services: Services, logger: Logger) -> None:
     """Bring run and job to the same end."""
-    if event.source == ENGINE_SOURCE:
-        _job_changed(event.job(), services, logger)
-    else:
+    if event.source == RECORD_SOURCE:
         _run_dismissed(event, services, logger)
+        return
+    try:
+        change = job_change(event, services.store)
+    except ForeignJobError as error:
+        logger.warning("dropped: %s", error, extra={"event": event.id})
+        return
+    with request_ids.bound(change.request_id):
+        _job_changed(change, services, logger)
 
 
 def build(services: Services) -> Handler:
@@ -42,7 +51,7 @@ def _job_changed(change: JobEvent, services: Services, logger: Logger) -> None:
     run = read_run(services.api, change.workspace, change.collection, change.item)
     if run is None or change.attempt != run.attempt:
         logger.info("dropped: its run is gone or at another attempt", extra=noted)
-        if run is not None and not run.status.is_terminal and run.record.job is None:
+        if run is not None and _has_yet_to_start(run):
             # An earlier delivery began the next attempt and did not come to start its job.
             start_attempt(run, services, logger)
         return
@@ -57,6 +66,10 @@ def _job_changed(change: JobEvent, services: Services, logger: Logger) -> None:
         _pass_on(change, state, services)
     else:
         _end_attempt(run, state, services, logger)
+
+
+def _has_yet_to_start(run: Run) -> bool:
+    return not run.status.is_terminal and run.record.job is None and not waits(run)
 
 
 def _state(change: JobEvent, run: Run, services: Services) -> JobState:

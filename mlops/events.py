@@ -16,6 +16,8 @@ from mlops.engines import JobState, Phase
 RECORD_SOURCE = "mlops.stac-api"
 ENGINE_SOURCE = "mlops.engine"
 SCHEDULE_SOURCE = "aws.events"
+SAGEMAKER_SOURCE = "aws.sagemaker"
+BATCH_SOURCE = "aws.batch"
 JOB_STATE_CHANGED = "job.state-changed"
 SCHEDULED = "Scheduled Event"
 
@@ -26,6 +28,7 @@ class Function(StrEnum):
     LAUNCH_RUN = "launch_run"
     TRACK_RUN = "track_run"
     REGISTER_MODEL = "register_model"
+    PUBLISH_RESOURCE = "publish_resource"
     RECONCILE = "reconcile"
 
 
@@ -161,6 +164,9 @@ def scheduled_event(identity: str) -> BusEvent:
 def routes(event: BusEvent) -> tuple[Function, ...]:
     """Which functions get an event; the rules of the bus in the cloud say the same.
 
+    There, the engines' own events (:data:`SAGEMAKER_SOURCE`, :data:`BATCH_SOURCE`) go where those
+    of :data:`ENGINE_SOURCE` go.
+
     A job that succeeded goes to ``register_model``, which ends the run together with the model's
     creation; every other end goes to ``track_run``.
     """
@@ -175,6 +181,8 @@ def routes(event: BusEvent) -> tuple[Function, ...]:
 _RECORD_ROUTES: dict[str, tuple[Function, ...]] = {
     "run.accepted": (Function.LAUNCH_RUN,),
     "run.dismissed": (Function.TRACK_RUN,),
+    "model.published": (Function.PUBLISH_RESOURCE,),
+    "training-data.published": (Function.PUBLISH_RESOURCE,),
 }
 
 

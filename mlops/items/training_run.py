@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from mlops.items.ids import ID_RULE
 from mlops.items.status import Status
@@ -99,6 +99,13 @@ class Job(BaseModel):
     console: str | None = None
 
 
+class Waiting(BaseModel):
+    """Why a run has no job yet, and when its engine is asked again (RFC 3339)."""
+
+    reason: str
+    until: AwareDatetime
+
+
 class Exit(BaseModel):
     """How a run ended: the job's exit code and one line a person can act on."""
 
@@ -124,6 +131,7 @@ class RunRecord(BaseModel):
     progress: float = Field(default=0.0, ge=0, le=1, alias="mlops:progress")
     attempt: int = Field(default=1, ge=1, alias="mlops:attempt")
     job: Job | None = Field(default=None, alias="mlops:job")
+    waiting: Waiting | None = Field(default=None, alias="mlops:waiting")
     metrics: dict[str, float] = Field(default_factory=dict, alias="mlops:metrics")
     objective_value: float | None = Field(default=None, alias="mlops:objective_value")
     started: str | None = Field(default=None, alias="mlops:started")

@@ -4,6 +4,7 @@ The tests are the bus: they deliver each event when, as often and in the order t
 """
 
 import contextlib
+import dataclasses
 import json
 import logging
 import queue
@@ -460,13 +461,12 @@ class TestReconcile:
         properties = line.read(run)
         assert (properties["mlops:status"], properties["mlops:attempt"]) == ("successful", 2)
 
-    def test_a_run_that_was_never_launched_is(
-        self, line: Line, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_run_that_was_never_launched_is(self, line: Line) -> None:
         run = line.submit()
         line.deliver(scheduled_event("tick"))
         assert line.events.empty()
-        monkeypatch.setattr(reconcile, "_LAUNCH_PATIENCE", timedelta(0))
+        hasty = dataclasses.replace(line.services, launch_patience=timedelta(milliseconds=1))
+        line.handlers[Function.RECONCILE] = reconcile.build(hasty)
         line.deliver(scheduled_event("tock"))
         accepted = line.next()
         assert accepted.detail_type == "run.accepted"

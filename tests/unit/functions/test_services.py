@@ -15,7 +15,7 @@ from moto import mock_aws
 from pydantic import SecretStr, ValidationError
 
 from functions import launch_run, services
-from functions.event_bridge import EventBridgeBus
+from mlops.event_bridge import EventBridgeBus
 from functions.model_files import storage_scheme
 from functions.services import Settings, SystemAuth, services_from
 from mlops.engines import JobState, Phase
