@@ -67,6 +67,9 @@ class JobState:
     instance: str = "local"
     retryable: bool = False
     """Whether the end was the platform's doing, so that another attempt makes sense."""
+    estimate: float | None = None
+    """What the billed seconds cost, in ``currency``; only where a price is known."""
+    currency: str | None = None
 
 
 class EngineBusyError(Exception):

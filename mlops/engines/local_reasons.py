@@ -1,29 +1,10 @@
 """Why a local job ended, in sentences that a person can act on."""
 
-import signal
 from typing import Any
 
 from mlops.engines import Phase
+from mlops.engines.exit_reasons import exit_sentence, signal_sentence
 from mlops.jobs import ExitCode
-
-_BY_CODE: dict[int, str] = {
-    ExitCode.USER_CODE_FAILED: "The training code failed (exit code 1); the end of its log says "
-    "where.",
-    ExitCode.BAD_INPUT: "The job document or the data are not as they should be (exit code 2); "
-    "the log names what to correct.",
-    ExitCode.PLATFORM_FAULT: "The platform failed, not the training code (exit code 3); the run "
-    "may be tried again.",
-}
-
-_BY_SIGNAL = {
-    signal.SIGKILL: "often the machine ran out of memory: take a smaller batch, fewer samples or "
-    "a larger machine",
-    signal.SIGSEGV: "native code crashed: look at the log, and at the versions of the framework "
-    "and its drivers",
-    signal.SIGBUS: "often the disk or the shared memory is full: free some space",
-    signal.SIGXCPU: "it used more processor time than this machine allows it",
-    signal.SIGTERM: "something outside asked it to end",
-}
 
 
 def explain(ending: dict[str, Any]) -> tuple[Phase, str | None]:
@@ -48,17 +29,9 @@ def explain(ending: dict[str, Any]) -> tuple[Phase, str | None]:
 
 
 def _exited(code: int) -> tuple[Phase, str | None]:
-    if code == ExitCode.DONE:
-        return Phase.SUCCEEDED, None
-    unknown = f"The job ended with exit code {code}; the log says why."
-    return Phase.FAILED, _BY_CODE.get(code, unknown)
+    return (Phase.SUCCEEDED if code == ExitCode.DONE else Phase.FAILED), exit_sentence(code)
 
 
 def _killed(number: int, peak_rss: int | None) -> str:
-    try:
-        name, meaning = signal.Signals(number).name, _BY_SIGNAL.get(signal.Signals(number))
-    except ValueError:
-        name, meaning = "unknown", None
     used = f" It had used up to {peak_rss / 2**20:,.0f} MB of memory." if peak_rss else ""
-    tail = f"; {meaning}." if meaning else "."
-    return f"The job was killed by signal {number} ({name}){tail}{used}"
+    return f"{signal_sentence(number)}{used}"

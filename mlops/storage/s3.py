@@ -11,6 +11,8 @@ from mlops.storage import MissingObjectError, StorageError, StoredObject
 
 _CHUNK = 1 << 20
 _MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
+# 409 is S3's answer to one of two conditional writes that meet: the other one goes first.
+_NOT_FIRST = frozenset({"412", "PreconditionFailed", "409", "ConditionalRequestConflict"})
 
 
 class S3Store:
@@ -50,6 +52,25 @@ class S3Store:
         self.client.put_object(Bucket=self.bucket, Key=self.name(key), Body=content)
         return StoredObject(key, len(content), hashlib.sha256(content).hexdigest())
 
+    def put_if_absent(self, key: str, content: bytes) -> str | None:
+        """Store bytes unless there is an object under the key; their tag, or None if there is.
+
+        Of several that do this at once one succeeds.
+        """
+        return self._put_if(key, content, IfNoneMatch="*")
+
+    def put_if_same(self, key: str, content: bytes, etag: str) -> str | None:
+        """Replace the object that has ``etag``; the new tag, or None if it is another by now."""
+        return self._put_if(key, content, IfMatch=etag)
+
+    def get_with_etag(self, key: str, limit: int) -> tuple[bytes, str]:
+        """Read an object of at most ``limit`` bytes, and the tag of what was read."""
+        answer = self._get(key)
+        content = answer["Body"].read(limit + 1)
+        if len(content) > limit:
+            raise StorageError(f"object {key} is larger than {limit} bytes")
+        return content, str(answer["ETag"])
+
     def get_file(self, key: str, path: Path) -> StoredObject:
         digest, size = hashlib.sha256(), 0
         source = self.open(key)
@@ -83,13 +104,7 @@ class S3Store:
         return int(head["ContentLength"])
 
     def open(self, key: str) -> BinaryIO:
-        try:
-            answer = self.client.get_object(Bucket=self.bucket, Key=self.name(key))
-        except self.client.exceptions.ClientError as error:
-            if error.response["Error"]["Code"] in _MISSING:
-                raise MissingObjectError(f"there is no object {key_url(self, key)}") from error
-            raise
-        return cast(BinaryIO, answer["Body"])
+        return cast(BinaryIO, self._get(key)["Body"])
 
     def delete(self, key: str) -> None:
         self.client.delete_object(Bucket=self.bucket, Key=self.name(key))
@@ -124,6 +139,25 @@ class S3Store:
                 f"the object store {self.url} cannot be written ({error}). Check that the bucket "
                 "exists and that these credentials may put and delete objects in it."
             ) from error
+
+    def _get(self, key: str) -> Any:
+        try:
+            return self.client.get_object(Bucket=self.bucket, Key=self.name(key))
+        except self.client.exceptions.ClientError as error:
+            if error.response["Error"]["Code"] in _MISSING:
+                raise MissingObjectError(f"there is no object {key_url(self, key)}") from error
+            raise
+
+    def _put_if(self, key: str, content: bytes, **condition: str) -> str | None:
+        try:
+            answer = self.client.put_object(
+                Bucket=self.bucket, Key=self.name(key), Body=content, **condition
+            )
+        except self.client.exceptions.ClientError as error:
+            if error.response["Error"]["Code"] in _NOT_FIRST | _MISSING:
+                return None
+            raise
+        return str(answer["ETag"])
 
     def _presign(self, operation: str, key: str, expires: int) -> str:
         return str(
