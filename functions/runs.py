@@ -235,7 +235,10 @@ def measures_of(run: Run, state: JobState | None) -> dict[str, Any]:
         measured["mlops:finished"] = timestamp(state.finished)
     if state.billed_seconds is not None:
         seconds = round(state.billed_seconds, 3)
-        measured["mlops:cost"] = {"seconds": seconds, "instance": state.instance}
+        cost: dict[str, Any] = {"seconds": seconds, "instance": state.instance}
+        if state.estimate is not None:
+            cost |= {"estimate": state.estimate, "currency": state.currency}
+        measured["mlops:cost"] = cost
     return measured
 
 

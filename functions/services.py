@@ -6,7 +6,7 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 import httpx
 from pydantic import Field, SecretStr, model_validator
@@ -22,7 +22,10 @@ from mlops.engines.cloud_settings import BatchSettings, SageMakerSettings
 from mlops.events import EventBus, job_event
 from mlops.identity import issue_job_token, issue_system_token
 from mlops.jobs import JobDocument
-from mlops.storage import ObjectStore, open_store
+from mlops.storage import ObjectStore, StorageError, open_store
+
+if TYPE_CHECKING:
+    from mlops.storage.s3 import S3Store
 
 _TOKEN_LIFETIME = 3600
 _TOKEN_MARGIN = 300
@@ -197,14 +200,25 @@ def _engines(settings: Settings, bus: EventBus, store: ObjectStore) -> dict[str,
     if settings.sagemaker is not None:
         from mlops.engines.sagemaker import SageMakerEngine
 
-        made.append(SageMakerEngine(settings.sagemaker, store))
+        made.append(SageMakerEngine(settings.sagemaker, _bucket(store)))
     if settings.batch is not None:
         from mlops.engines.batch import BatchEngine
 
-        made.append(BatchEngine(settings.batch, store))
+        made.append(BatchEngine(settings.batch, _bucket(store)))
     if settings.jobs_folder is not None:
         made.append(_local_engine(settings.jobs_folder, settings.slots, bus))
     return {engine.name: engine for engine in made}
+
+
+def _bucket(store: ObjectStore) -> "S3Store":
+    from mlops.storage.s3 import S3Store
+
+    if not isinstance(store, S3Store):
+        raise StorageError(
+            f"SageMaker and Batch read what they need from S3, and the object store is {store.url}:"
+            " name a bucket with MLOPS_STORAGE=s3://..."
+        )
+    return store
 
 
 def _local_engine(folder: Path, slots: int, bus: EventBus) -> Engine:

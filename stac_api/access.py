@@ -1,27 +1,73 @@
 """Who calls, and from where: read from the request once."""
 
+from typing import Protocol
+
 from starlette.requests import Request
 
+from mlops.aws_secrets import AwsSecret, TokenSecret
 from mlops.identity import InvalidTokenError, Principal, Role, read_token
+from stac_api.gateway import TOKEN_HEADER, SignedCaller, caller_of
 from stac_api.problems import Problem
 from stac_api.settings import Settings
 
 LOCAL_USER = Principal(Role.USER, "local")
 
 
+class TokenKeys(Protocol):
+    """The secrets that a valid token may be signed with."""
+
+    def accepted(self) -> list[str]:
+        """All that count now, the newest first."""
+        ...
+
+    def refresh(self) -> bool:
+        """Ask for them anew; False when there can be no others now."""
+        ...
+
+
+class GivenKey:
+    """The one secret of the settings."""
+
+    def __init__(self, secret: str) -> None:
+        self._secret = secret
+
+    def accepted(self) -> list[str]:
+        """The secret."""
+        return [self._secret]
+
+    def refresh(self) -> bool:
+        """There is no other."""
+        return False
+
+
+def token_keys(settings: Settings) -> TokenKeys:
+    """What tokens are checked with."""
+    if settings.token_secret_arn is not None:
+        return TokenSecret(AwsSecret(settings.token_secret_arn))
+    assert settings.token_secret is not None
+    return GivenKey(settings.token_secret.get_secret_value())
+
+
 def principal_of(request: Request) -> Principal:
-    """The caller: who a token names, or the local user where there is none; 401 for a bad token."""
+    """The caller: who the gateway or a token names, or the local user where there is neither.
+
+    401 for a bad token, or where a token is missing.
+    """
+    caller = caller_of(request)
+    if isinstance(caller, Principal):
+        return caller
+    if isinstance(caller, SignedCaller):
+        token = request.headers.get(TOKEN_HEADER)
+        if token is None:
+            raise _refused(f"{caller.arn} may come in, but sent no token ({TOKEN_HEADER})")
+        return _verified(request, token)
     header = request.headers.get("authorization")
     if header is None:
         return LOCAL_USER
     scheme, _, token = header.partition(" ")
-    settings: Settings = request.app.state.settings_mlops
-    try:
-        if scheme.lower() != "bearer":
-            raise InvalidTokenError("only Bearer tokens are understood")
-        return read_token(settings.token_secret.get_secret_value(), token.strip())
-    except InvalidTokenError as error:
-        raise Problem(401, str(error), headers={"WWW-Authenticate": "Bearer"}) from error
+    if scheme.lower() != "bearer":
+        raise _refused("only Bearer tokens are understood")
+    return _verified(request, token.strip())
 
 
 def require_job_or_system(request: Request, collection: str, item: str) -> Principal:
@@ -35,3 +81,32 @@ def require_job_or_system(request: Request, collection: str, item: str) -> Princ
 def base_url_of(request: Request) -> str:
     """The root of the API as the caller sees it; ends with a slash."""
     return str(request.base_url).rstrip("/") + "/"
+
+
+def _verified(request: Request, token: str) -> Principal:
+    """Who a token names. What does not verify may be signed with a secret that is newer than those
+    that are known here, so they are asked for once more."""
+    keys: TokenKeys = request.app.state.token_keys
+    try:
+        return _read(keys, token)
+    except InvalidTokenError as error:
+        if not keys.refresh():
+            raise _refused(str(error)) from error
+    try:
+        return _read(keys, token)
+    except InvalidTokenError as error:
+        raise _refused(str(error)) from error
+
+
+def _read(keys: TokenKeys, token: str) -> Principal:
+    refusal = InvalidTokenError("the token is not valid: there is nothing to check it with")
+    for secret in keys.accepted():
+        try:
+            return read_token(secret, token)
+        except InvalidTokenError as error:
+            refusal = error
+    raise refusal
+
+
+def _refused(detail: str) -> Problem:
+    return Problem(401, detail, headers={"WWW-Authenticate": "Bearer"})

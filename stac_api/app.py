@@ -29,9 +29,11 @@ from stac_api import (
     tracking,
     workspaces,
 )
+from stac_api.access import token_keys
 from stac_api.cross_origin import CrossOrigin
 from stac_api.extension_schemas import load_schemas
 from stac_api.forwarded import Forwarded
+from stac_api.gateway import Gateway
 from stac_api.methods import Methods
 from stac_api.observing import RequestIds
 from stac_api.openapi import describe
@@ -76,6 +78,7 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=_lifespan(settings),
     )
     app.state.settings_mlops = settings
+    app.state.token_keys = token_keys(settings)
     if settings.extension_schemas is not None:
         load_schemas(settings.extension_schemas)
     register(app, settings, _MODULES)
@@ -89,6 +92,7 @@ def _middlewares(settings: Settings) -> list[Middleware]:
     # The first stands outermost: what a proxy says decides which host is meant.
     return [
         Middleware(RequestIds),
+        *([Middleware(Gateway, settings.system_path)] if settings.system_path else []),
         Middleware(Forwarded, trusted=settings.trusted_proxies, prefix=settings.root_path),
         Middleware(TrustedHostMiddleware, allowed_hosts=settings.trusted_hosts),
         Middleware(CrossOrigin, origins=settings.cors_origins),

@@ -5,6 +5,7 @@ from typing import Any
 import asyncpg
 import orjson
 
+from stac_api.database import connecting, database_of
 from stac_api.settings import Settings
 
 # How much longer than the server's own limit the client waits for a statement: a server that is
@@ -54,7 +55,7 @@ async def create_pool(settings: Settings) -> BoundedPool:
     """The pool; it opens connections when they are needed, so the database may be away."""
     pool: BoundedPool = await BoundedPool(
         settings.pool_patience_seconds,
-        dsn=settings.database_url.get_secret_value(),
+        connect=connecting(database_of(settings)),
         min_size=0,
         max_size=settings.pool_size,
         max_queries=50_000,

@@ -2,9 +2,9 @@
 
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic.functional_validators import BeforeValidator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -20,20 +20,52 @@ def _split(value: object) -> object:
 CommaSeparated = Annotated[list[str], NoDecode, BeforeValidator(_split)]
 
 
-class Settings(BaseSettings):
-    """Settings of the STAC API; from ``MLOPS_``-prefixed variables where not given."""
+class DatabaseSettings(BaseSettings):
+    """Where the database is, and how it is entered."""
 
-    model_config = SettingsConfigDict(env_prefix="MLOPS_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="MLOPS_", extra="ignore", env_ignore_empty=True)
 
-    database_url: SecretStr
+    database_url: SecretStr | None = None
+    database_secret_arn: str | None = None
+    """A secret of AWS Secrets Manager instead of the URL: ``{"url": "postgresql://..."}``, or
+    ``{"username": ..., "password": ...}`` as Aurora makes it, with host and name given here."""
+    database_host: str | None = None
+    database_port: Annotated[int, Field(ge=1, le=65535)] = 5432
+    database_name: str = "mlops"
+    database_sslmode: Literal["disable", "prefer", "require", "verify-full"] = "require"
+    """For a host that is given here; a URL says it itself."""
+
+    @model_validator(mode="after")
+    def _has_a_database(self) -> Self:
+        if (self.database_url is None) == (self.database_secret_arn is None):
+            raise ValueError(
+                "set one of MLOPS_DATABASE_URL (database_url) and MLOPS_DATABASE_SECRET_ARN"
+            )
+        return self
+
+
+class Settings(DatabaseSettings):
+    """Settings of the STAC API; from ``MLOPS_``-prefixed variables where not given.
+
+    An empty variable counts as not given: a template cannot leave one out.
+    """
+
     storage: str
     """Object store: ``s3://bucket/prefix``, ``file:///folder`` or a path."""
-    token_secret: SecretStr
+    token_secret: SecretStr | None = None
     """Signs the tokens of functions and jobs."""
+    token_secret_arn: str | None = None
+    """The same in AWS Secrets Manager, as ``{"secret": "..."}``; one of both must be given."""
     engines: CommaSeparated = ["local"]
     """Engines that runs may ask for; the first is the default."""
     title: str = "stac-mlops"
     description: str = "Training data, training runs and models as STAC Items"
+    system_path: str = ""
+    """Path of the door, beside the users', where functions and jobs come in with signed requests.
+    Set it where API Gateway stands before the API and lets nobody in whom it does not know: a
+    request on which it says nothing of the caller is refused then."""
+    relay_queue_url: str | None = None
+    """Queue of SQS that is told when there are events to relay."""
     root_path: str = ""
     """Path prefix that a proxy strips before the request arrives."""
     trusted_proxies: CommaSeparated = []
@@ -67,9 +99,17 @@ class Settings(BaseSettings):
                 ip_network(name)
         return names
 
-    @field_validator("root_path")
+    @field_validator("root_path", "system_path")
     @classmethod
-    def _check_root_path(cls, path: str) -> str:
+    def _check_path(cls, path: str) -> str:
         if path and (not path.startswith("/") or path.startswith("//")):
-            raise ValueError("root_path must begin with one slash, such as /stac")
+            raise ValueError("a path must begin with one slash, such as /stac")
         return path.rstrip("/")
+
+    @model_validator(mode="after")
+    def _has_a_secret(self) -> Self:
+        if (self.token_secret is None) == (self.token_secret_arn is None):
+            raise ValueError(
+                "set one of MLOPS_TOKEN_SECRET (token_secret) and MLOPS_TOKEN_SECRET_ARN"
+            )
+        return self

@@ -148,7 +148,7 @@ def test_nothing_is_read_when_the_module_is_imported() -> None:
         text=True,
         check=False,
     )
-    assert "database_url" in result.stderr
+    assert "storage" in result.stderr
     assert "ValidationError" in result.stderr
 
 

@@ -1,0 +1,87 @@
+"""How the database is entered: by a URL, or with a secret whose password changes now and then."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Protocol
+from urllib.parse import quote
+
+import asyncpg
+
+from mlops.aws_secrets import AwsSecret
+from stac_api.settings import DatabaseSettings
+
+
+class Database(Protocol):
+    """Where the database is. Both calls may ask AWS, so they belong into a thread."""
+
+    def url(self) -> str:
+        """The URL to connect with, password included: it is a secret."""
+        ...
+
+    def refresh(self) -> bool:
+        """The password was refused: ask for another; False when there can be none."""
+        ...
+
+
+class GivenDatabase:
+    """A database whose URL is in the settings."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def url(self) -> str:
+        """The URL as it was given."""
+        return self._url
+
+    def refresh(self) -> bool:
+        """There is no other."""
+        return False
+
+
+class SecretDatabase:
+    """A database whose password, or whole URL, is in AWS Secrets Manager."""
+
+    def __init__(self, settings: DatabaseSettings, secret: AwsSecret) -> None:
+        self._settings = settings
+        self._secret = secret
+
+    def url(self) -> str:
+        """The URL with the password as it is now."""
+        settings = self._settings
+        if settings.database_host is None:
+            return self._secret.field("url")
+        user = quote(self._secret.field("username"), safe="")
+        password = quote(self._secret.field("password"), safe="")
+        place = f"{settings.database_host}:{settings.database_port}"
+        name = quote(settings.database_name, safe="")
+        return f"postgresql://{user}:{password}@{place}/{name}?sslmode={settings.database_sslmode}"
+
+    def refresh(self) -> bool:
+        """Ask Secrets Manager anew, unless that was done a moment ago."""
+        return self._secret.refresh()
+
+
+def database_of(settings: DatabaseSettings) -> Database:
+    """The database that the settings name."""
+    if settings.database_secret_arn is not None:
+        return SecretDatabase(settings, AwsSecret(settings.database_secret_arn))
+    assert settings.database_url is not None
+    return GivenDatabase(settings.database_url.get_secret_value())
+
+
+def connecting(database: Database) -> Callable[..., Any]:
+    """A function that connects as asyncpg does, with the password as it is then."""
+
+    async def connect(*_: Any, **arguments: Any) -> asyncpg.Connection:
+        if isinstance(database, GivenDatabase):
+            return await asyncpg.connect(dsn=database.url(), **arguments)
+        url = await asyncio.to_thread(database.url)
+        try:
+            return await asyncpg.connect(dsn=url, **arguments)
+        except asyncpg.InvalidAuthorizationSpecificationError:
+            # The kind that InvalidPasswordError is of. The password was changed since.
+            if not await asyncio.to_thread(database.refresh):
+                raise
+            return await asyncpg.connect(dsn=await asyncio.to_thread(database.url), **arguments)
+
+    return connect
