@@ -42,7 +42,7 @@ class FakeEngines:
         self._closed = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
-        self._threads = [threading.Thread(target=self._server.serve_forever, daemon=True)]
+        self._threads = [threading.Thread(target=self._serve, daemon=True)]
         if running:
             self._threads.append(threading.Thread(target=self._run, daemon=True))
 
@@ -102,6 +102,9 @@ class FakeEngines:
         self._server.server_close()
         for thread in self._threads:
             thread.join()
+
+    def _serve(self) -> None:
+        self._server.serve_forever(poll_interval=_TICK)
 
     def _next_due(self) -> float | None:
         with self._lock:
