@@ -172,12 +172,15 @@ class Api:
 
     def append_log(
         self, collection: str, run: str, *, attempt: int, offset: int, text: bytes
-    ) -> None:
-        """Append to a run's log; bytes that the API already has at ``offset`` count once."""
+    ) -> int:
+        """Append to a run's log; bytes that the API already has at ``offset`` count once.
+
+        Gives the offset at which the log of this attempt then ends."""
         path = f"/collections/{collection}/items/{run}/log"
         params = {"attempt": attempt, "offset": offset}
         headers = {"Content-Type": "text/plain; charset=utf-8"}
-        self.request("POST", path, params=params, content=text, headers=headers)
+        response = self.request("POST", path, params=params, content=text, headers=headers)
+        return int(response.headers["X-Next-Offset"])
 
     def read_log(self, collection: str, run: str, offset: int = 0) -> tuple[str, int]:
         """A run's log from byte ``offset`` on, and the offset of its end."""

@@ -113,7 +113,10 @@ async def append_log(
     attempt: Annotated[int, Query(ge=1)],
     offset: Annotated[int, Query(ge=0)],
 ) -> Response:
-    """Append a piece of log that starts at byte ``offset``; bytes that are there count once."""
+    """Append a piece of log that starts at byte ``offset``; bytes that are there count once.
+
+    ``X-Next-Offset`` is where the attempt's log then ends.
+    """
     require_job_or_system(request, collection_id, item_id)
     require_type(request, frozenset({"text/plain", "application/octet-stream"}))
     content = await read_body(request, _MAX_LOG_BYTES)
@@ -128,13 +131,13 @@ async def append_log(
         end = await connection.fetchval(_LOG_END, collection_id, item_id, attempt)
         if end >= settings.max_log_bytes:
             # Only the live view is bounded: the whole log becomes an asset when the run ends.
-            return Response(status_code=204)
+            return Response(status_code=204, headers={"X-Next-Offset": str(end)})
         if offset > end:
             raise Problem(409, f"The log ends at byte {end}: send what lies between first.")
         fresh = content[end - offset :]
         if fresh:
             await connection.execute(_ADD_LOG, collection_id, item_id, attempt, end, fresh)
-    return Response(status_code=204)
+    return Response(status_code=204, headers={"X-Next-Offset": str(end + len(fresh))})
 
 
 @router.get(_LOG, summary="Read a run's log")

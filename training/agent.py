@@ -1,13 +1,11 @@
 """The agent: stages the data, runs the training script, reports, and uploads what it made."""
 
 import math
-import os
 import threading
 import time
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import ValidationError
@@ -16,9 +14,8 @@ from mlops.api import Api
 from mlops.items.model_description import DESCRIPTION_FILE, ONNX_FILE, ModelDescription
 from mlops.items.status import Status
 from mlops.jobs import ExitCode, JobDocument, RunOutcome
-from mlops.recipes import RECIPES
-from mlops.storage import ObjectStore, StorageError, keys
-from training.contract import WorkFolders, script_command, script_environment
+from mlops.storage import ObjectStore, keys
+from training.checkpoints import KeptFile
 from training.environment import describe_environment, find_devices
 from training.outputs import (
     find_outputs,
@@ -28,10 +25,12 @@ from training.outputs import (
     upload,
     write_metrics_table,
 )
+from training.place import Place
 from training.reporter import Reporter, Standing
-from training.script import Script, failure_reason, shortened
+from training.script import shortened
 from training.spool import LogTail, MetricsSpool
-from training.staging import BadInputError, StoppedError, merged_classes, stage
+from training.staging import BadInputError, StoppedError
+from training.work import Notes, Work, now
 
 # How long an ended job waits for an API that is away, and how long one that is being stopped.
 _PATIENCE = 900.0
@@ -54,32 +53,36 @@ class Agent:
     def __init__(
         self,
         document: JobDocument,
-        folders: WorkFolders,
+        place: Place,
         store: ObjectStore,
         api: Api,
         environment: Mapping[str, str],
     ) -> None:
-        self._document, self._folders, self._store = document, folders, store
-        self._inherited = environment
+        self._document, self._place, self._store = document, place, store
+        self._folders = place.folders
         self._began = time.monotonic()
         self._stopping = threading.Event()
-        self._halt = threading.Event()
         self._over_time = False
-        self._script: Script | None = None
-        self._devices = find_devices()
-        self._measured_environment = describe_environment(document.framework, self._devices)
+        self._notes = Notes(place.folders.log, place.shows_output)
+        self._note = self._notes.write
+        devices = find_devices()
+        self._measured_environment = describe_environment(document.framework, devices)
+        self._work = Work(document, place, store, environment, devices, self._note)
+        self._kept: tuple[KeptFile, KeptFile] | None = None
         self._reporter = Reporter(
             api,
             document,
-            spool=MetricsSpool(folders.metrics, document.attempt),
-            log=LogTail(folders.log),
+            spool=MetricsSpool(self._folders.metrics, document.attempt),
+            log=LogTail(self._folders.log),
             running={
                 "mlops:status": Status.RUNNING,
-                "mlops:started": _now(),
+                "mlops:started": now(),
                 "mlops:environment": self._measured_environment,
+                # What a container said whose place was taken away.
+                "mlops:exit": None,
             },
             note=self._note,
-            on_end=self._end_script,
+            on_end=self._work.halt,
         )
 
     def run(self) -> ExitCode:
@@ -89,7 +92,9 @@ class Agent:
         limit.daemon = True
         limit.start()
         try:
-            ending = self._work()
+            self._work.checkpoints.restore(self._work.stopping)
+            self._kept = self._work.checkpoints.keep(self._document.attempt)
+            ending = self._script_ending(self._work.run())
         except BadInputError as error:
             ending = Ending(ExitCode.BAD_INPUT, str(error))
         except StoppedError:
@@ -99,7 +104,11 @@ class Agent:
             ending = Ending(ExitCode.PLATFORM_FAULT, f"the job could not go on: {error!r}")
         finally:
             limit.cancel()
-        return self._conclude(ending)
+        ending = self._conclude(ending)
+        if ending.code is not ExitCode.DONE:
+            self._place.tell_failure(ending.reason)
+        self._notes.close()
+        return ending.code
 
     def stop(self) -> None:
         """End the script and report what there is; called again it does nothing."""
@@ -109,37 +118,13 @@ class Agent:
         self._over_time = elapsed >= self._document.max_runtime - _LIMIT_MARGIN
         self._stopping.set()
         self._reporter.hurry()
-        self._end_script()
+        self._work.halt()
 
-    def _work(self) -> Ending:
-        document, folders = self._document, self._folders
-        module = _recipe_module(document)
-        classes = merged_classes(document.datasets)
-        staged = stage(self._store, document.datasets, folders, self._halt)
-        self._note(staged.summary())
-        environment = script_environment(
-            document,
-            folders,
-            channels=staged.channels,
-            classes=classes,
-            gpus=len(self._devices.gpus),
-            inherited=self._inherited,
-        )
-        command = script_command(module, document.hyperparameters)
-        self._note(f"starting {module}")
-        log_offset = folders.log.stat().st_size
-        self._script = Script(command, environment, folders.root, folders.log)
-        if self._halt.is_set():
-            self._script.stop()
-        code = self._script.run()
-        return self._script_ending(code, log_offset)
-
-    def _script_ending(self, code: int | None, log_offset: int) -> Ending:
-        if self._halt.is_set() or code is None:
+    def _script_ending(self, code: int | None) -> Ending:
+        if self._work.stopping.is_set() or code is None:
             return self._stopped_ending()
         if code != 0:
-            reason = failure_reason(code, self._folders.log, log_offset)
-            return Ending(ExitCode.USER_CODE_FAILED, reason)
+            return Ending(ExitCode.USER_CODE_FAILED, self._work.failure_reason(code))
         fault = self._missing_model()
         if fault is not None:
             return Ending(ExitCode.USER_CODE_FAILED, fault)
@@ -177,7 +162,7 @@ class Agent:
         content = (self._folders.model / DESCRIPTION_FILE).read_bytes()
         return ModelDescription.model_validate_json(content).native_file
 
-    def _conclude(self, ending: Ending) -> ExitCode:
+    def _conclude(self, ending: Ending) -> Ending:
         """Upload and report; the outcome is written last, so where it is all of it is."""
         ending = Ending(ending.code, shortened(ending.reason))
         self._note(ending.reason)
@@ -185,23 +170,35 @@ class Agent:
         if self._reporter.standing is Standing.OVER:
             ending = Ending(ExitCode.PLATFORM_FAULT, shortened(self._reporter.reason))
         try:
+            self._work.checkpoints.close()
             outcome = self._report_outputs(ending, reported)
             if self._reporter.standing is not Standing.OVER:
                 content = outcome.model_dump_json(indent=2).encode()
                 self._store.put_bytes(keys.outcome(self._document.output_prefix), content)
-        except (StorageError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - a store has many ways to fail; each is told
             self._note(traceback.format_exc())
             reason = shortened(f"the outputs of the job could not be stored: {error}")
             ending = Ending(ExitCode.PLATFORM_FAULT, reason)
             self._patch_ending(ending, {}, {})
-        return ending.code
+        self._forget_checkpoints(ending)
+        return ending
+
+    def _forget_checkpoints(self, ending: Ending) -> None:
+        if ending.code is not ExitCode.DONE:
+            return
+        try:
+            self._work.checkpoints.forget()
+        except Exception as error:  # noqa: BLE001 - what is left over harms nothing
+            self._note(f"the run's checkpoints could not be removed: {error}")
 
     def _report_outputs(self, ending: Ending, reported: bool) -> RunOutcome:
-        points = read_metrics(self._folders.metrics)
-        table = self._folders.root / "output" / "metrics.parquet"
-        write_metrics_table(points, table)
+        points, log = read_metrics(self._folders.metrics), self._folders.log
+        if self._kept is not None:
+            metrics, log = self._kept[0], self._kept[1].path
+            points = read_metrics(metrics.path, metrics.earlier)
+        write_metrics_table(points, self._folders.metrics_table)
         done = ending.code is ExitCode.DONE
-        outputs = list(find_outputs(self._folders, table, self._native_file() if done else None))
+        outputs = list(find_outputs(self._folders, log, self._native_file() if done else None))
         if done:
             # Checkpoints are there to go on from; a model that is finished has its weights.
             outputs = [output for output in outputs if not output.is_checkpoint]
@@ -235,38 +232,6 @@ class Agent:
     def _patience(self) -> float:
         return _PATIENCE_STOPPED if self._stopping.is_set() else _PATIENCE
 
-    def _end_script(self) -> None:
-        self._halt.set()
-        if self._script is not None:
-            self._script.stop()
-
-    def _note(self, text: str) -> None:
-        """A line of the agent's own, in the run's log and in the engine's."""
-        line = f"[mlops {_now()}] {text.rstrip()}\n"
-        # One unbuffered write in append mode: the script writes to the same file.
-        with self._folders.log.open("ab", buffering=0) as log:
-            log.write(line.encode())
-        os.write(1, line.encode())
-
-
-def _recipe_module(document: JobDocument) -> str:
-    recipe = RECIPES.get(document.recipe)
-    if recipe is None:
-        raise BadInputError(
-            f"there is no recipe {document.recipe!r}: use one of {', '.join(sorted(RECIPES))}"
-        )
-    module = recipe.module.get(document.framework)
-    if module is None:
-        raise BadInputError(
-            f"recipe {recipe.name} has no {document.framework}: "
-            f"use one of {', '.join(sorted(recipe.module))}"
-        )
-    return module
-
 
 def _exit(ending: Ending) -> dict[str, Any]:
     return {"code": int(ending.code), "reason": ending.reason}
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

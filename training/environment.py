@@ -1,8 +1,10 @@
 """What a job runs on: ``mlops:environment`` of its run."""
 
+import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -23,17 +25,38 @@ class Devices:
 
 
 def find_devices() -> Devices:
-    """Ask NVIDIA's driver for its GPUs; none where there is no driver."""
+    """Ask NVIDIA's driver for its GPUs; none where there is no driver.
+
+    ``CUDA_VISIBLE_DEVICES`` (numbers or ids of GPUs) hides the others, as it does from CUDA.
+    """
     program = shutil.which("nvidia-smi")
     if program is None:
         return Devices(())
-    command = [program, "--query-gpu=name", "--format=csv,noheader"]
+    command = [program, "--query-gpu=index,uuid,name", "--format=csv,noheader"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     except subprocess.TimeoutExpired:
         return Devices(())
     lines = answer.stdout.splitlines() if answer.returncode == 0 else []
-    return Devices(tuple(line.strip() for line in lines if line.strip()))
+    found = [line.split(", ", 2) for line in lines if line.count(", ") >= 2]
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is None:
+        return Devices(tuple(name for _, _, name in found))
+    return Devices(tuple(_visible(found, chosen)))
+
+
+def _visible(found: list[list[str]], chosen: str) -> Iterator[str]:
+    """The GPUs that CUDA would show: up to the first that it does not know."""
+    for part in chosen.split(","):
+        wanted = part.strip()
+        names = [
+            name
+            for index, uuid, name in found
+            if wanted == index or (wanted.startswith("GPU-") and uuid.startswith(wanted))
+        ]
+        if not names:
+            return
+        yield names[0]
 
 
 def describe_environment(framework: str, devices: Devices) -> dict[str, Any]:

@@ -11,7 +11,6 @@ SageMaker starts a container with the argument ``train``; arguments mean nothing
 import os
 import posixpath
 import sys
-import tempfile
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,11 +22,11 @@ from mlops.api import Api
 from mlops.jobs import JOB_DOCUMENT_ENV, RUN_TOKEN_ENV, ExitCode, JobDocument
 from mlops.storage import MissingObjectError, StorageError, open_store
 from training.agent import Agent
-from training.contract import WorkFolders
+from training.companion import Companion
+from training.place import Place, find_place
 from training.signals import on_termination
 from training.staging import BadInputError
 
-WORK_DIR_ENV = "MLOPS_WORK_DIR"
 TOKEN_FILE = "token"  # noqa: S105 - the name of a file, not its content
 _DOCUMENT_LIMIT = 1 << 20
 _TOKEN_LIMIT = 16 << 10
@@ -56,15 +55,6 @@ def load_token(place: str, environment: Mapping[str, str]) -> str | None:
     return content.decode("ascii").strip()
 
 
-def work_folder(place: str, environment: Mapping[str, str]) -> Path:
-    """Where the job works."""
-    if chosen := environment.get(WORK_DIR_ENV):
-        return Path(chosen).resolve()
-    if urlsplit(place).scheme == "s3":
-        return Path(tempfile.mkdtemp(prefix="mlops-job-"))
-    return Path(place).resolve().parent / "work"
-
-
 def connect(document: JobDocument, token: str | None) -> Api:
     """The API that the document names, through the door that it says."""
     auth = None
@@ -89,21 +79,33 @@ def main(environment: Mapping[str, str]) -> ExitCode:
     if not place:
         _say(f"{JOB_DOCUMENT_ENV} must name the job document: a path or an s3:// URL")
         return ExitCode.BAD_INPUT
+    where: Place | None = None
     try:
-        document = load_document(place)
-        store = open_store(document.storage_url)
-        folders = WorkFolders(work_folder(place, environment))
-        folders.create()
-        with connect(document, load_token(place, environment)) as api:
-            agent = Agent(document, folders, store, api, environment)
-            on_termination(agent.stop)
-            return agent.run()
+        where = find_place(place, environment)
+        where.folders.create()
+        return _run(place, where, environment)
     except BadInputError as error:
         _say(str(error))
-        return ExitCode.BAD_INPUT
-    except Exception:  # noqa: BLE001 - whatever it is, the engine gets the code that says "not the user's doing"
+        code, reason = ExitCode.BAD_INPUT, str(error)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the engine gets the code that says "not the user's doing"
         traceback.print_exc()
-        return ExitCode.PLATFORM_FAULT
+        code, reason = ExitCode.PLATFORM_FAULT, f"the job could not begin: {error!r}"
+    if where is not None:
+        where.tell_failure(reason)
+    return code
+
+
+def _run(place: str, where: Place, environment: Mapping[str, str]) -> ExitCode:
+    document = load_document(place)
+    store = open_store(document.storage_url)
+    if not where.hosts.is_first:
+        companion = Companion(document, where, store, environment)
+        on_termination(companion.stop)
+        return companion.run()
+    with connect(document, load_token(place, environment)) as api:
+        agent = Agent(document, where, store, api, environment)
+        on_termination(agent.stop)
+        return agent.run()
 
 
 def _read(place: str, limit: int) -> bytes:

@@ -13,6 +13,7 @@ from mlops.items.model_description import DESCRIPTION_FILE, ONNX_FILE
 from mlops.jobs import OutputFile
 from mlops.storage import ObjectStore
 from mlops.storage.hrefs import asset_href
+from training.checkpoints import KEPT_FOLDER
 from training.contract import WorkFolders
 from training.metrics_file import Point
 from training.spool import parse_lines
@@ -57,12 +58,18 @@ class Output:
         return _TYPES.get(self.path.suffix.lower(), "application/octet-stream")
 
 
-def read_metrics(path: Path) -> list[Point]:
-    """Every metric that a script wrote, in its order; none where there is no file."""
+def read_metrics(path: Path, earlier: int = 0) -> list[Point]:
+    """Every metric that a script wrote, in its order; none where there is no file.
+
+    The first ``earlier`` bytes are of containers that were interrupted: what was trained again
+    since counts once, as it came last.
+    """
     if not path.exists():
         return []
-    points, _, _ = parse_lines(path.read_bytes())
-    return points
+    content = path.read_bytes()
+    before, since = parse_lines(content[:earlier])[0], parse_lines(content[earlier:])[0]
+    again = {(point.name, point.step) for point in since}
+    return [point for point in before if (point.name, point.step) not in again] + since
 
 
 def last_values(points: list[Point]) -> dict[str, float]:
@@ -76,13 +83,15 @@ def write_metrics_table(points: list[Point], path: Path) -> None:
     pq.write_table(pa.table(columns, schema=METRICS_SCHEMA), path)
 
 
-def find_outputs(folders: WorkFolders, metrics_table: Path, native: str | None) -> Iterator[Output]:
+def find_outputs(folders: WorkFolders, log: Path, native: str | None) -> Iterator[Output]:
     """All that a script left and the agent made of it.
 
-    ``native`` names the framework's own weights among the files of the model's folder.
+    ``log`` is the whole log; ``native`` names the framework's own weights among the files of the
+    model's folder.
     """
-    yield Output("log", folders.log, "log.txt", "Log of the training job", ("log",))
-    yield Output("metrics", metrics_table, "metrics.parquet", "Metric history", ("metrics",))
+    table = folders.metrics_table
+    yield Output("log", log, "log.txt", "Log of the training job", ("log",))
+    yield Output("metrics", table, "metrics.parquet", "Metric history", ("metrics",))
     known = {
         ONNX_FILE: ("model", "ONNX model", ("mlm:model", "mlm:weights", "data")),
         DESCRIPTION_FILE: ("model_description", "Description of the model", ("metadata",)),
@@ -97,6 +106,8 @@ def find_outputs(folders: WorkFolders, metrics_table: Path, native: str | None) 
     ):
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
             name = path.relative_to(folder).as_posix()
+            if place == "checkpoints" and name.startswith(f"{KEPT_FOLDER}/"):
+                continue
             entry = known.get(name) if place == "model" else None
             key, title, roles = entry or (_free_key(place, name, taken), name, ("data",))
             yield Output(key, path, f"{place}/{name}", title, roles, place == "checkpoints")

@@ -58,6 +58,7 @@ class Reporter:
         self._closing = threading.Event()
         self._hurry = threading.Event()
         self._away = False
+        self._log_begin: int | None = None
         self._last_metrics = 0.0
         self.standing = Standing.OPEN
         self.reason = ""
@@ -137,18 +138,20 @@ class Reporter:
             self._patch({"properties": self._running})
             self._running = None
         self._send_metrics(final)
+        if self._log_begin is None:
+            # Where an engine restarts an attempt on a fresh disk, its log goes on in the record.
+            self._log_begin = self._append_log(0, b"") if self._log.is_fresh else 0
         while chunk := self._log.next_chunk(final):
-            run = self._document
-            self._api.append_log(
-                run.collection,
-                run.item,
-                attempt=run.attempt,
-                offset=chunk.offset,
-                text=chunk.content,
-            )
+            self._append_log(self._log_begin + chunk.offset, chunk.content)
             self._log.acknowledge(chunk)
         if time.monotonic() - self._last_metrics >= HEARTBEAT_SECONDS:
             self._post(f"{self._document.attempt}-heartbeat-{secrets.token_hex(8)}", [], None)
+
+    def _append_log(self, offset: int, text: bytes) -> int:
+        run = self._document
+        return self._api.append_log(
+            run.collection, run.item, attempt=run.attempt, offset=offset, text=text
+        )
 
     def _send_metrics(self, final: bool) -> None:
         while batch := self._spool.next_batch(final):

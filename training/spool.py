@@ -57,6 +57,11 @@ class FileTail:
         """How many bytes are acknowledged."""
         return self._done
 
+    @property
+    def is_fresh(self) -> bool:
+        """Whether nothing was announced yet."""
+        return self._announced == 0
+
     def read(self, limit: int) -> bytes:
         """Up to ``limit`` bytes after what is acknowledged; an announced piece comes as it was."""
         if self._announced > self._done:
@@ -126,6 +131,11 @@ class LogTail:
 
     def __init__(self, path: Path) -> None:
         self._tail = FileTail(path, path.with_suffix(".cursor"))
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether nothing of it was handed out yet."""
+        return self._tail.is_fresh
 
     def next_chunk(self, final: bool = False) -> Chunk | None:
         """The next chunk, the same one until it is acknowledged; None when there is none."""

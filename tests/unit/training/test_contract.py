@@ -9,7 +9,7 @@ import pytest
 
 from mlops.jobs import JobDocument
 from mlops.recipes import PixelTimeSeriesHyperparameters
-from training.contract import WorkFolders, script_command, script_environment
+from training.contract import Hosts, WorkFolders, script_command, script_environment
 from training.recipes.inputs import RecipeError, RecipeInputs, read_hyperparameters
 
 
@@ -22,6 +22,7 @@ def _environment(
         channels=("train", "test"),
         classes=[{"value": 2, "name": "forest"}],
         gpus=1,
+        hosts=Hosts(),
         inherited=inherited,
     )
 

@@ -22,7 +22,7 @@ from mlops.items.model_description import ModelDescription
 from mlops.jobs import JobDocument
 from mlops.storage.folder import FolderStore
 from tests.unit.training.conftest import CLASSES, DATES, Chip, store_dataset, write_chip
-from training.contract import WorkFolders, script_command, script_environment
+from training.contract import Hosts, WorkFolders, launcher, script_command, script_environment
 from training.outputs import last_values, read_metrics
 from training.recipes.pixel_timeseries.network import GapFilling
 from training.recipes.pixel_timeseries.scores import baseline_scores, confusion_matrix, scores
@@ -52,7 +52,10 @@ class Ran:
         return onnxruntime.InferenceSession(self.folders.model / "model.onnx")
 
 
-def run_recipe(store: FolderStore, document: JobDocument, root: Path) -> Ran:
+def recipe_process(
+    store: FolderStore, document: JobDocument, root: Path, processes: int = 1
+) -> tuple[subprocess.Popen[bytes], WorkFolders]:
+    """The recipe, started as a job starts it."""
     folders = WorkFolders(root)
     staged = stage(store, document.datasets, folders, threading.Event())
     environment = script_environment(
@@ -61,14 +64,22 @@ def run_recipe(store: FolderStore, document: JobDocument, root: Path) -> Ran:
         channels=staged.channels,
         classes=document.datasets[0].classes,
         gpus=0,
+        hosts=Hosts(),
         inherited=os.environ,
     )
-    command = script_command("training.recipes.pixel_timeseries", document.hyperparameters)
-    with folders.log.open("wb") as log:
-        ended = subprocess.run(
-            command, env=environment, stdout=log, stderr=subprocess.STDOUT, check=False
-        )
-    return Ran(ended.returncode, folders)
+    command = script_command(
+        "training.recipes.pixel_timeseries",
+        document.hyperparameters,
+        launcher(document.framework, Hosts(), processes, os.environ),
+    )
+    with folders.log.open("ab") as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
+    return process, folders
+
+
+def run_recipe(store: FolderStore, document: JobDocument, root: Path, processes: int = 1) -> Ran:
+    process, folders = recipe_process(store, document, root, processes)
+    return Ran(process.wait(), folders)
 
 
 @pytest.fixture(scope="module")

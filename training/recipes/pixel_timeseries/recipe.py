@@ -31,25 +31,37 @@ from training.recipes.pixel_timeseries.training import (
     prepare,
     train,
 )
+from training.recipes.processes import Processes
+from training.recipes.resuming import CheckpointFile
 
 NATIVE_FILE = "model.pt"
-CHECKPOINT_FILE = "best.pt"
 EVALUATION_FILE = "evaluation.json"
 _PARITY_SAMPLES = 2048
 # The epochs' part of the whole; the rest is evaluation and export.
 _EPOCHS_PART = 0.95
 
 
-def run(inputs: RecipeInputs, options: PixelTimeSeriesHyperparameters) -> None:
-    """Train, evaluate, export and hand over the model. Deterministic for one seed and machine."""
-    torch.set_num_threads(cpu_count())
+def run(
+    inputs: RecipeInputs,
+    options: PixelTimeSeriesHyperparameters,
+    processes: Processes = Processes(),  # noqa: B008 - it is immutable
+) -> None:
+    """Train, evaluate, export and hand over the model.
+
+    Deterministic for one seed, machine and number of processes.
+    """
+    torch.set_num_threads(max(1, cpu_count() // processes.local_count))
     torch.use_deterministic_algorithms(True)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = processes.device()
     began = time.monotonic()
     data = load(inputs, seed=options.seed, max_pixels=options.max_pixels)
-    _say(_summary(data, device, time.monotonic() - began))
+    if processes.is_first:
+        _say(_summary(data, device, processes, time.monotonic() - began))
     with MetricsWriter(inputs.metrics_file) as metrics:
-        trained = _train(inputs, options, data, device, metrics)
+        with processes.connected(device):
+            trained = _train(inputs, options, data, device, processes, metrics)
+        if trained is None:
+            return
         final, matrices = _evaluate(trained, data, options, device)
         # Said once more: the last values of a run are those of the model that it hands over.
         metrics.log(trained.best_epoch, {**trained.metrics, **final}, progress=_EPOCHS_PART)
@@ -63,27 +75,37 @@ def _train(
     options: PixelTimeSeriesHyperparameters,
     data: PixelData,
     device: torch.device,
+    processes: Processes,
     metrics: MetricsWriter,
-) -> Trained:
-    def after_epoch(
-        epoch: int, values: dict[str, float], is_best: bool, network: TemporalCnn
-    ) -> None:
-        if is_best:
-            # Replaced as a whole: a job that is stopped meanwhile leaves a checkpoint that loads.
-            part = inputs.checkpoint_folder / f".part-{CHECKPOINT_FILE}"
-            torch.save(network.state_dict(), part)
-            part.replace(inputs.checkpoint_folder / CHECKPOINT_FILE)
+) -> Trained | None:
+    def after_epoch(epoch: int, values: dict[str, float], is_best: bool) -> None:
         metrics.log(epoch, values, progress=_EPOCHS_PART * epoch / options.epochs)
         shown = ("train_loss", "val_loss", "val_accuracy", "val_balanced_accuracy", "val_macro_f1")
         listed = "  ".join(f"{name} {values[name]:.4f}" for name in shown)
         _say(f"epoch {epoch:>3}/{options.epochs}  {listed}{'  best' if is_best else ''}")
 
+    # What decides the outcome beside the code: only a checkpoint of the very same goes on.
+    training = {
+        "options": options.model_dump(),
+        "objective": [inputs.metric, inputs.goal],
+        "samples": [sample.id for sample in inputs.samples],
+        "pixels": [len(data.train), len(data.validation)],
+        "classes": data.names,
+        "processes": processes.count,
+    }
+    file = CheckpointFile(inputs.checkpoint_folder, training)
+    found = file.load() if processes.is_first else None
+    if found is not None:
+        _say(f"going on after epoch {found.epoch}, from the checkpoint")
     return train(
         data,
         options,
         metric=inputs.metric,
         goal=inputs.goal,
         device=device,
+        processes=processes,
+        checkpoint=found,
+        save=file.save,
         after_epoch=after_epoch,
     )
 
@@ -222,7 +244,7 @@ def _accelerator(device: torch.device) -> Literal["amd64", "cuda", "macos-arm"] 
     return "macos-arm" if platform.system() == "Darwin" else None
 
 
-def _summary(data: PixelData, device: torch.device, seconds: float) -> str:
+def _summary(data: PixelData, device: torch.device, processes: Processes, seconds: float) -> str:
     parts = [f"{len(data.train)} training", f"{len(data.validation)} validation"]
     if data.test is not None:
         parts.append(f"{len(data.test)} test")
@@ -232,6 +254,8 @@ def _summary(data: PixelData, device: torch.device, seconds: float) -> str:
         f"{missing:.0%} of the observations are missing; classes {', '.join(data.names)}; "
         f"training on {device.type} with {cpu_count()} cores"
     )
+    if processes.count > 1:
+        text += f" in each of {processes.count} processes, {processes.local_count} a host"
     if data.held_out:
         text += (
             "\nthere is no validation split: kept out of training for it, by the seed, are "

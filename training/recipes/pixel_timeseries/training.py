@@ -1,10 +1,9 @@
 """Training the network: epochs, scores after each, and the best checkpoint."""
 
-import copy
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -17,11 +16,13 @@ from training.recipes.inputs import RecipeError
 from training.recipes.pixel_timeseries.data import PixelData, Pixels
 from training.recipes.pixel_timeseries.network import TemporalCnn
 from training.recipes.pixel_timeseries.scores import Confusion, confusion_matrix, scores
+from training.recipes.processes import Processes, epoch_seed
+from training.recipes.resuming import Checkpoint
 
 _EVALUATION_BATCH = 4096
 
-AfterEpoch = Callable[[int, dict[str, float], bool, TemporalCnn], None]
-"""Called with epoch (from 1), its metrics, whether it is the best so far, and the network."""
+AfterEpoch = Callable[[int, dict[str, float], bool], None]
+"""Called with epoch (from 1), its metrics, and whether it is the best so far."""
 
 
 class DivergedError(Exception):
@@ -90,23 +91,33 @@ def train(
     metric: str,
     goal: Literal["maximize", "minimize"],
     device: torch.device,
+    processes: Processes,
+    checkpoint: Checkpoint | None,
+    save: Callable[[Checkpoint], None],
     after_epoch: AfterEpoch,
-) -> Trained:
+) -> Trained | None:
     """Train for all epochs and return the network of the epoch whose ``metric`` was best.
+
+    Goes on from ``checkpoint`` where there is one, with the very same outcome, and gives one to
+    ``save`` after each epoch. Only the first of several processes evaluates and has an outcome.
 
     Raises :class:`DivergedError` when the loss is not finite, and :class:`RecipeError` when no
     metric has the objective's name.
     """
     torch.manual_seed(options.seed)
     network = make_network(data, options).to(device)
-    pixels = prepare(network, data.train, device)
-    validation = prepare(network, data.validation, device)
     weights = class_weights(data.train.labels, len(data.classes)) if options.class_weights else None
-    step = _Step(network, pixels, weights, options)
-    best: Trained | None = None
-    state: dict[str, Any] = {}
-    for epoch in range(1, options.epochs + 1):
-        metrics = {"train_loss": step.epoch(epoch)}
+    step = _Step(network, prepare(network, data.train, device), weights, options, processes)
+    # What every process begins with is what the first one has.
+    checkpoint = cast(Checkpoint | None, processes.agree(checkpoint))
+    if checkpoint is not None:
+        step.resume(checkpoint)
+    validation = prepare(network, data.validation, device) if processes.is_first else None
+    for epoch in range(checkpoint.epoch + 1 if checkpoint else 1, options.epochs + 1):
+        loss = step.epoch(epoch)
+        if validation is None:
+            continue
+        metrics = {"train_loss": loss}
         metrics |= evaluate(network, validation, weights, data.names, "val_")[0]
         _check_finite(metrics["val_loss"], "validation", epoch, options)
         if metric not in metrics:
@@ -114,14 +125,16 @@ def train(
                 f"the objective's metric {metric!r} is none of this run's metrics: "
                 f"use one of {', '.join(metrics)}"
             )
-        is_best = best is None or _better(metrics[metric], best.metrics[metric], goal)
-        if is_best:
-            state = copy.deepcopy(network.state_dict())
-            best = Trained(network, epoch, metrics)
-        after_epoch(epoch, metrics, is_best, network)
-    assert best is not None
-    network.load_state_dict(state)
-    return best
+        previous = None if checkpoint is None else checkpoint.best_metrics[metric]
+        is_best = previous is None or _better(metrics[metric], previous, goal)
+        checkpoint = step.checkpoint(epoch, metrics, None if is_best else checkpoint)
+        save(checkpoint)
+        after_epoch(epoch, metrics, is_best)
+    if validation is None:
+        return None
+    assert checkpoint is not None
+    network.load_state_dict(checkpoint.best_network)
+    return Trained(network, checkpoint.best_epoch, checkpoint.best_metrics)
 
 
 def prepare(network: TemporalCnn, pixels: Pixels, device: torch.device) -> Prepared:
@@ -167,35 +180,65 @@ class _Step:
         pixels: Prepared,
         weights: Tensor | None,
         options: PixelTimeSeriesHyperparameters,
+        processes: Processes,
     ) -> None:
         self._network, self._pixels, self._options = network, pixels, options
+        self._processes = processes
         self._weights = None if weights is None else weights.to(pixels.labels.device)
-        # On the CPU, so that the same seed shuffles alike on every device.
-        self._shuffle = torch.Generator().manual_seed(options.seed)
         self._optimiser = torch.optim.Adam(
             network.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
         )
 
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Go on from the end of an earlier epoch."""
+        self._network.load_state_dict(checkpoint.network)
+        self._optimiser.load_state_dict(checkpoint.optimiser)
+
+    def checkpoint(
+        self, epoch: int, metrics: dict[str, float], best: Checkpoint | None
+    ) -> Checkpoint:
+        """The state after ``epoch``, whose network is the best where there is no better one."""
+        state = {name: value.cpu().clone() for name, value in self._network.state_dict().items()}
+        return Checkpoint(
+            epoch=epoch,
+            network=state,
+            optimiser=self._optimiser.state_dict(),
+            best_epoch=epoch if best is None else best.best_epoch,
+            best_metrics=metrics if best is None else best.best_metrics,
+            best_network=state if best is None else best.best_network,
+        )
+
     def epoch(self, epoch: int) -> float:
         """Train on every pixel once; the mean loss."""
-        network, labels = self._network, self._pixels.labels
+        network, labels, processes = self._network, self._pixels.labels, self._processes
         network.train()
-        order = torch.randperm(len(labels), generator=self._shuffle)
+        # On the CPU, so that the same seed shuffles alike on every device and in every process.
+        shuffle = torch.Generator().manual_seed(epoch_seed(self._options.seed, epoch))
+        order = torch.randperm(len(labels), generator=shuffle)
+        torch.manual_seed(epoch_seed(self._options.seed, epoch, processes.rank))
         total, seen = 0.0, 0
         for chosen in _parts(order, self._options.batch_size):
             # Batch normalisation has no statistics of a single pixel.
-            if len(chosen) < 2:
+            if len(chosen) < 2 * processes.count:
                 continue
-            batch = chosen.to(labels.device)
-            logits = network.classify(self._pixels.series[batch])
-            loss = functional.cross_entropy(logits, labels[batch], weight=self._weights)
-            value = float(loss.detach())
-            _check_finite(value, "training", epoch, self._options)
             self._optimiser.zero_grad()
+            loss = self._loss(chosen.to(labels.device))
             torch.autograd.backward(loss)
+            value = float(processes.sum_step(network.parameters(), loss.detach()))
+            _check_finite(value, "training", epoch, self._options)
             self._optimiser.step()
-            total, seen = total + value * len(batch), seen + len(batch)
+            total, seen = total + value * len(chosen), seen + len(chosen)
+        # Each process saw other pixels: the statistics of the whole are their mean.
+        processes.average(network.buffers())
         return total / max(seen, 1)
+
+    def _loss(self, batch: Tensor) -> Tensor:
+        """This process's part of the batch's weighted mean loss; the parts add up to the whole."""
+        labels, weights = self._pixels.labels, self._weights
+        mass = len(batch) if weights is None else weights[labels[batch]].sum()
+        share = self._processes.share(batch)
+        logits = self._network.classify(self._pixels.series[share])
+        return functional.cross_entropy(logits, labels[share], weights, reduction="sum") / mass
 
 
 def _parts(tensor: Tensor, size: int) -> Iterator[Tensor]:
