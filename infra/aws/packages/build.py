@@ -220,7 +220,7 @@ def _compile(folder: Path, python: str) -> None:
     # Unchecked, because the files' times do not survive the zip file.
     interpreter = _interpreter(python)
     if interpreter is None:
-        print(f"no python{python} here: the package has no bytecode and starts slower")
+        sys.stdout.write(f"no python{python} here: the package has no bytecode and starts slower\n")
         return
     subprocess.run(
         [
@@ -254,9 +254,9 @@ def main() -> int:
     try:
         size = build(package, default_target(arguments.architecture), arguments.into)
     except PackageError as error:
-        print(f"{arguments.function}: {error}", file=sys.stderr)
+        sys.stderr.write(f"{arguments.function}: {error}\n")
         return 1
-    print(f"{arguments.function}: {size / 1e6:.1f} MB unzipped ({package.name})")
+    sys.stdout.write(f"{arguments.function}: {size / 1e6:.1f} MB unzipped ({package.name})\n")
     return 0
 
 
