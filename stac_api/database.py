@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import asyncpg
 
-from mlops.aws_secrets import AwsSecret
+from mlops.aws_secrets import AwsSecret, SecretError
 from stac_api.settings import DatabaseSettings
 
 
@@ -49,12 +49,19 @@ class SecretDatabase:
         """The URL with the password as it is now."""
         settings = self._settings
         if settings.database_host is None:
-            return self._secret.field("url")
+            return self._url_of_secret()
         user = quote(self._secret.field("username"), safe="")
         password = quote(self._secret.field("password"), safe="")
         place = f"{settings.database_host}:{settings.database_port}"
         name = quote(settings.database_name, safe="")
         return f"postgresql://{user}:{password}@{place}/{name}?sslmode={settings.database_sslmode}"
+
+    def _url_of_secret(self) -> str:
+        url = self._secret.field("url")
+        if not url.startswith(("postgresql://", "postgres://")):
+            # Checked here: the driver's message would show what it cannot read.
+            raise SecretError(f"url in {self._secret.arn} must begin with postgresql://")
+        return url
 
     def refresh(self) -> bool:
         """Ask Secrets Manager anew, unless that was done a moment ago."""

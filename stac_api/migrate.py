@@ -1,17 +1,21 @@
 """Migrations: pgstac by pypgstac, then our own versioned SQL files, forward only.
 
-Every file is applied once, in order, in one transaction with its entry in
+A database that is ahead of this program stays as it is. Every file is applied once, in order, in one transaction with its entry in
 ``mlops_migrations``; a file that was applied may not change afterwards (its checksum is kept).
 """
 
 import hashlib
+import logging
 import re
 from pathlib import Path
 
 import psycopg
 from psycopg.rows import tuple_row
 
+logger = logging.getLogger(__name__)
+
 OWN_MIGRATIONS = Path(__file__).parent / "migrations"
+_RELEASE = re.compile(r"\A\d+\.\d+\.\d+\Z")
 _NAME = re.compile(r"\A\d{4}_[a-z0-9_]+\.sql\Z")
 # Any number of processes may migrate at once: one does it, the others wait and find it done.
 _LOCK = 4_711_008_815
@@ -47,12 +51,27 @@ def _migrate_pgstac(
         found = connection.execute("SELECT pgstac.get_version()").fetchone()
         if found == (wanted,):
             return []
+        if found is not None and _is_later(str(found[0]), wanted):
+            # A deployment that is rolled back comes by here with the code of before.
+            logger.warning(
+                "the database has pgstac %s, this program brings %s: left as it is",
+                found[0],
+                wanted,
+            )
+            return []
     from pypgstac.db import PgstacDB
     from pypgstac.migrate import Migrate
 
     with PgstacDB(dsn=database_url) as database:
         Migrate(database).run_migration(wanted)
     return [f"pgstac {wanted}"]
+
+
+def _is_later(found: str, wanted: str) -> bool:
+    """Whether a version of pgstac is later than another; one that is no release is not."""
+    if not (_RELEASE.match(found) and _RELEASE.match(wanted)):
+        return False
+    return [int(part) for part in found.split(".")] > [int(part) for part in wanted.split(".")]
 
 
 def _migrate_own(connection: psycopg.Connection[tuple[object, ...]], folder: Path) -> list[str]:

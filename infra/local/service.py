@@ -17,7 +17,8 @@ from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from functions import launch_run, reconcile, register_model, track_run
+from functions import launch_run, publish_resource, reconcile, register_model, track_run
+from functions.catalogues import Catalogue
 from functions.services import Services, SystemAuth, publish_job_change
 from infra.local import StartupError
 from infra.local.database import embedded_cluster, open_database
@@ -39,6 +40,7 @@ _FUNCTIONS = {
     Function.LAUNCH_RUN: launch_run.build,
     Function.TRACK_RUN: track_run.build,
     Function.REGISTER_MODEL: register_model.build,
+    Function.PUBLISH_RESOURCE: publish_resource.build,
     Function.RECONCILE: reconcile.build,
 }
 
@@ -54,6 +56,8 @@ class LocalSettings(BaseSettings):
     """An object store, instead of the folder in the home."""
     slots: int = Field(default=1, ge=1)
     """How many jobs run at once."""
+    catalogues: list[Catalogue] = []
+    """JSON; where published models and datasets are registered."""
 
 
 @dataclass(frozen=True)
@@ -214,6 +218,7 @@ def _events(
         engines={engine.name: engine},
         bus=queue,
         token_secret=secret,
+        catalogues=tuple(settings.catalogues),
     )
     handlers = {function: build(services) for function, build in _FUNCTIONS.items()}
     _log_functions_here()
