@@ -63,9 +63,12 @@ def _kinds() -> list[tuple[type[Exception], ExitCode]]:
     """Kinds of error with their codes, the narrow before the wide; imported once one occurred."""
     from mlops import api
     from mlops.datasets import DatasetError
+    from mlops.engines.cloud_settings import EngineSettingsError
+    from mlops.engines.instance_types import InstanceTypesError
     from mlops.items.ids import InvalidIdError
     from mlops.sdk.assets import AssetError
     from mlops.sdk.workspaces import WorkspaceChoiceError
+    from mlops.storage import StorageError
 
     kinds: list[tuple[type[Exception], ExitCode]] = [
         (api.NotFoundError, ExitCode.NOT_FOUND),
@@ -77,9 +80,16 @@ def _kinds() -> list[tuple[type[Exception], ExitCode]]:
         (AssetError, ExitCode.REFUSED),
         (InvalidIdError, ExitCode.USAGE),
         (WorkspaceChoiceError, ExitCode.USAGE),
+        (EngineSettingsError, ExitCode.USAGE),
+        (InstanceTypesError, ExitCode.USAGE),
+        (StorageError, ExitCode.FAILED),
     ]
     if "infra.local" in sys.modules:
         from infra.local import StartupError
 
         kinds.append((StartupError, ExitCode.FAILED))
+    if "boto3" in sys.modules:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        kinds += [(ClientError, ExitCode.FAILED), (BotoCoreError, ExitCode.FAILED)]
     return kinds

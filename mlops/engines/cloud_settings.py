@@ -10,6 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.functional_validators import BeforeValidator
 
 
+class EngineSettingsError(Exception):
+    """The engines' settings are missing or not valid; the message says which."""
+
+
 def _list(value: object) -> object:
     parts = value.split(",") if isinstance(value, str) else value
     if not isinstance(parts, list):

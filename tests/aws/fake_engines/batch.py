@@ -140,6 +140,13 @@ class FakeBatch:
         self.queues: set[str] = {"gpu", "gpu-spot", "cpu"}
         self.definitions: set[str] = {"train-pytorch", "train-pytorch-nodes"}
         """Names of active job definitions."""
+        self.environment = {"state": "ENABLED", "status": "VALID"}
+        """How the compute environment of all queues is."""
+        self.job = {
+            "image": "123456789012.dkr.ecr.eu-central-1.amazonaws.com/train:1",
+            "jobRoleArn": f"arn:aws:iam::{ACCOUNT}:role/mlops-batch-jobs",
+        }
+        """Container properties of the job definitions."""
         self.list_delay = 0.0
         """How many seconds it takes until a new job is in lists."""
         self.calls: list[str] = []
@@ -156,6 +163,7 @@ class FakeBatch:
             "TerminateJob": self._terminate,
             "DescribeJobQueues": self._describe_queues,
             "DescribeJobDefinitions": self._describe_definitions,
+            "DescribeComputeEnvironments": self._describe_environments,
         }[operation](request)
         check_answer("batch", operation, answer)
         self.faults.after(operation)
@@ -304,7 +312,7 @@ class FakeBatch:
                     "state": "ENABLED",
                     "status": "VALID",
                     "priority": 1,
-                    "computeEnvironmentOrder": [],
+                    "computeEnvironmentOrder": [{"order": 1, "computeEnvironment": "machines"}],
                 }
                 for name in wanted
             ]
@@ -320,12 +328,23 @@ class FakeBatch:
                     "revision": 1,
                     "status": "ACTIVE",
                     "type": "container",
-                    "containerProperties": {
-                        "image": "123456789012.dkr.ecr.eu-central-1.amazonaws.com/train:1"
-                    },
+                    "containerProperties": self.job,
                 }
                 for name in wanted
                 if _short(name) in self.definitions
+            ]
+        }
+
+    def _describe_environments(self, request: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "computeEnvironments": [
+                {
+                    "computeEnvironmentName": name,
+                    "computeEnvironmentArn": _arn("compute-environment", name),
+                    "type": "MANAGED",
+                    **self.environment,
+                }
+                for name in request["computeEnvironments"]
             ]
         }
 

@@ -139,6 +139,7 @@ _BATCH_PATHS = {
     "/v1/terminatejob": "TerminateJob",
     "/v1/describejobqueues": "DescribeJobQueues",
     "/v1/describejobdefinitions": "DescribeJobDefinitions",
+    "/v1/describecomputeenvironments": "DescribeComputeEnvironments",
 }
 
 
