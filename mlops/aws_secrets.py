@@ -7,13 +7,10 @@ the next rotation. So whoever signs uses the current one, and whoever checks acc
 import json
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 CURRENT = "AWSCURRENT"
 PREVIOUS = "AWSPREVIOUS"
-_MAX_AGE = 300.0
-_LEAST_PAUSE = 10.0
 
 
 class SecretError(Exception):
@@ -23,25 +20,18 @@ class SecretError(Exception):
 class AwsSecret:
     """A secret whose value is a JSON object; safe to share between threads.
 
-    ``max_age`` is how many seconds a value is believed, ``least_pause`` how many lie between two
-    calls that :meth:`refresh` makes. ``client`` is boto3's; one is made from the environment when
-    it is first needed and none is given.
+    ``client`` is boto3's; one is made from the environment when it is first needed and none is
+    given.
     """
 
-    def __init__(
-        self,
-        arn: str,
-        client: Any = None,
-        *,
-        max_age: float = _MAX_AGE,
-        least_pause: float = _LEAST_PAUSE,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    MAX_AGE = 300.0
+    """Seconds that a value is believed for."""
+    LEAST_PAUSE = 10.0
+    """Seconds between two calls that :meth:`refresh` makes, at least."""
+
+    def __init__(self, arn: str, client: Any = None) -> None:
         self.arn = arn
         self._client = client
-        self._max_age = max_age
-        self._least_pause = least_pause
-        self._clock = clock
         self._lock = threading.Lock()
         self._values: dict[str, dict[str, str] | None] = {}
         self._asked = -float("inf")
@@ -53,7 +43,7 @@ class AwsSecret:
             SecretError: it is no JSON object.
         """
         with self._lock:
-            self._forget_if(self._clock() - self._asked >= self._max_age)
+            self._forget_if(time.monotonic() - self._asked >= self.MAX_AGE)
             value = self._read(CURRENT)
         if value is None:
             raise SecretError(f"The secret {self.arn} has no value: put a JSON object into it.")
@@ -62,7 +52,7 @@ class AwsSecret:
     def previous(self) -> dict[str, str] | None:
         """The value before the last rotation; None when there was none."""
         with self._lock:
-            self._forget_if(self._clock() - self._asked >= self._max_age)
+            self._forget_if(time.monotonic() - self._asked >= self.MAX_AGE)
             return self._read(PREVIOUS)
 
     def field(self, name: str) -> str:
@@ -75,7 +65,7 @@ class AwsSecret:
         So refusals, of which strangers can cause as many as they like, cost few calls.
         """
         with self._lock:
-            if self._clock() - self._asked < self._least_pause:
+            if time.monotonic() - self._asked < self.LEAST_PAUSE:
                 return False
             self._forget_if(True)
             return True
@@ -91,7 +81,7 @@ class AwsSecret:
 
                 self._client = boto3.client("secretsmanager")
             self._values[stage] = _fetch(self._client, self.arn, stage)
-            self._asked = self._clock()
+            self._asked = time.monotonic()
         return self._values[stage]
 
 

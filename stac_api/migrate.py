@@ -1,7 +1,8 @@
 """Migrations: pgstac by pypgstac, then our own versioned SQL files, forward only.
 
-A database that is ahead of this program stays as it is. Every file is applied once, in order, in one transaction with its entry in
-``mlops_migrations``; a file that was applied may not change afterwards (its checksum is kept).
+A database that is ahead of this program stays as it is. Every file is applied once, in order, in
+one transaction with its entry in ``mlops_migrations``; a file that was applied may not change
+afterwards (its checksum is kept).
 """
 
 import hashlib

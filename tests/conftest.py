@@ -21,6 +21,7 @@ from mlops.storage import ObjectStore, open_store
 from stac_api.app import create_app
 from stac_api.migrate import migrate
 from stac_api.settings import Settings
+from tests.moto_server import Aws, aws_account
 
 REPOSITORY = Path(__file__).parents[1]
 SHARED = REPOSITORY.parent / "shared"
@@ -71,6 +72,13 @@ def database_url(template: str) -> Iterator[str]:
     yield template.removesuffix(source) + name
     with psycopg.connect(administration, autocommit=True) as connection:
         connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
+@pytest.fixture
+def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[Aws]:
+    """An empty AWS account, as moto serves it."""
+    with aws_account(monkeypatch) as account:
+        yield account
 
 
 @dataclass
