@@ -1,6 +1,7 @@
 """The engine that runs jobs on AWS Batch."""
 
 import re
+import signal
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -18,7 +19,7 @@ from mlops.engines.cloud_jobs import check_limits, job_tags, with_estimate, writ
 from mlops.engines.cloud_settings import BatchQueues, BatchSettings
 from mlops.engines.instance_types import InstanceType, InstanceTypes, read_instance_types
 from mlops.engines.submissions import Claim, Submissions
-from mlops.jobs import JOB_DOCUMENT_ENV
+from mlops.jobs import JOB_DOCUMENT_ENV, ExitCode
 from mlops.storage.s3 import S3Store
 
 __all__ = ["BatchEngine", "BatchQueues", "BatchSettings"]
@@ -27,6 +28,8 @@ _ID = re.compile(r"\A[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 _NAME = re.compile(r"\A[A-Za-z0-9][A-Za-z0-9-]{0,127}\Z")
 _SHORTEST_TIMEOUT = 60  # seconds; Batch takes no less
 _SPOT_TAKEN = "Host EC2*"
+_WARNED = (str(int(ExitCode.PLATFORM_FAULT)), str(128 + signal.SIGTERM))
+"""Exit codes of a job that was asked to end: the job's own word for it, and the shell's."""
 # A deployment replaces its job definitions and queues: what was there when a function started may
 # be gone, and the next delivery knows the new ones.
 _DEPLOYMENT = re.compile(r"job ?definition|job ?queue", re.IGNORECASE)
@@ -223,6 +226,8 @@ class BatchEngine:
             "attempts": 1 + self._settings.spot_retries,
             "evaluateOnExit": [
                 {"onStatusReason": _SPOT_TAKEN, "action": "RETRY"},
+                # The container is warned, and may be gone before its machine is.
+                *({"onExitCode": code, "action": "RETRY"} for code in _WARNED),
                 # What matches no rule would be tried again.
                 {"onReason": "*", "action": "EXIT"},
             ],

@@ -217,4 +217,4 @@ class SageMakerEngine:
 
 def metric_pattern(name: str) -> str:
     """How SageMaker finds a metric in a job's log: ``name=value``, as the job writes it."""
-    return rf"\b{re.escape(name)}=([-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?)"
+    return rf"(?:^|\s){re.escape(name)}=([-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?)"

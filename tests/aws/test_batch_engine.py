@@ -258,6 +258,20 @@ def test_spot_is_taken_and_batch_starts_again(fakes: FakeEngines, store: S3Store
     assert state.billed_seconds == 100
 
 
+@pytest.mark.parametrize("code", [3, 143])
+def test_a_job_that_spot_warned_is_started_again(
+    fakes: FakeEngines, store: S3Store, code: int
+) -> None:
+    warned = scripts.Attempt(running=20, exit_code=code)
+    fakes.batch.script = lambda _request: (warned, *scripts.batch_success())
+    tried = engine(fakes, store)
+    on_spot = tried.start(job("warned", spot=True)).id
+    on_demand = tried.start(job("unwarned")).id
+    fakes.advance(1000)
+    assert tried.describe(on_spot).phase is Phase.SUCCEEDED
+    assert tried.describe(on_demand).phase is Phase.FAILED
+
+
 def test_spot_is_taken_too_often(fakes: FakeEngines, store: S3Store) -> None:
     fakes.batch.script = lambda _request: (scripts.SPOT_TAKEN,)
     tried = engine(fakes, store, spot_retries=2)

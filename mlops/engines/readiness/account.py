@@ -66,7 +66,8 @@ class Account:
         """Whether a role may do in the store what jobs do there."""
 
         def look() -> Check:
-            objects = f"arn:aws:s3:::{store.bucket}/{store.name('_jobs/probe')}"
+            partition = arn.split(":")[1]
+            objects = f"arn:{partition}:s3:::{store.bucket}/{store.name('_jobs/probe')}"
             answer = self.client("iam").simulate_principal_policy(
                 PolicySourceArn=arn, ActionNames=list(JOB_ACTIONS), ResourceArns=[objects]
             )
