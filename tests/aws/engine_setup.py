@@ -1,5 +1,6 @@
 """What the tests of the cloud engines share: a store on S3's protocol, jobs, clients."""
 
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,7 +18,6 @@ from mlops.storage.s3 import S3Store
 from tests.aws.fake_engines import FakeEngines
 from tests.aws.fake_engines.sagemaker import REGION
 
-BUCKET = "mlops-test"
 TOKEN = "the-token-of-the-run"
 ROLE = "arn:aws:iam::123456789012:role/mlops-jobs"
 IMAGE = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/train-pytorch@sha256:" + "a" * 64
@@ -36,6 +36,13 @@ def client(service: str, url: str, **config: Any) -> Any:
     )
 
 
+def new_bucket(s3: Any) -> str:
+    """A bucket of its own name: all servers of moto in one process share what they hold."""
+    name = f"mlops-{secrets.token_hex(6)}"
+    s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
+    return name
+
+
 @contextmanager
 def s3_store() -> Iterator[S3Store]:
     """An empty object store on a server that speaks S3."""
@@ -44,8 +51,7 @@ def s3_store() -> Iterator[S3Store]:
     try:
         host, port = server.get_host_and_port()
         s3 = client("s3", f"http://{host}:{port}")
-        s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
-        yield S3Store(f"s3://{BUCKET}", s3)
+        yield S3Store(f"s3://{new_bucket(s3)}", s3)
     finally:
         server.stop()
 
@@ -60,7 +66,7 @@ def job(run: str = "crop-map-1", attempt: int = 1, **changes: Any) -> JobSpec:
         item=run,
         attempt=attempt,
         api_url="https://api.example.com/system",
-        storage_url=f"s3://{BUCKET}",
+        storage_url="s3://mlops",
         output_prefix=f"alps/training-runs/{run}/attempt-{attempt}/",
         model="crop-map",
         task="classification",

@@ -18,7 +18,7 @@ from mlops.engines.cloud_settings import (
 from mlops.engines.readiness import Account, Check, check_account
 from mlops.engines.readiness.settings import DeployedSettings
 from mlops.storage.s3 import S3Store
-from tests.aws.engine_setup import BUCKET, batch_settings, client, sagemaker_settings
+from tests.aws.engine_setup import batch_settings, client, new_bucket, sagemaker_settings
 from tests.aws.fake_engines import FakeEngines
 from tests.aws.fake_engines.account import FakeAccount, fake_account
 from tests.aws.fake_engines.sagemaker import REGION
@@ -47,7 +47,7 @@ class World:
             },
             "ec2": {"Running On-Demand P instances": 0, ON_DEMAND: 64, SPOT: 8},
         }
-        self.store = S3Store(f"s3://{BUCKET}", self.client("s3"))
+        self.store = S3Store(f"s3://{new_bucket(self.client('s3'))}", self.client("s3"))
         self.image = f"{REGISTRY}/train:1"
 
     def client(self, service: str) -> Any:
@@ -69,9 +69,6 @@ def moto() -> Iterator[str]:
     server.start()
     host, port = server.get_host_and_port()
     url = f"http://{host}:{port}"
-    client("s3", url).create_bucket(
-        Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION}
-    )
     ecr = client("ecr", url)
     ecr.create_repository(repositoryName="train")
     manifest = {
@@ -159,7 +156,7 @@ def test_an_account_without_engines(world: World) -> None:
 
 def test_settings_of_a_function() -> None:
     variables = {
-        "MLOPS_STORAGE": f"s3://{BUCKET}",
+        "MLOPS_STORAGE": "s3://mlops",
         "MLOPS_SAGEMAKER": '{"role": "r", "images": {"pytorch": "i", "jax": ""}, "kms_key": ""}',
         "MLOPS_BATCH": "",
     }
@@ -177,7 +174,7 @@ def test_the_command(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_SERVICE_QUOTAS", world.fake.url)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setenv("MLOPS_STORAGE", f"s3://{BUCKET}")
+    monkeypatch.setenv("MLOPS_STORAGE", world.store.url)
     settings = sagemaker_settings(images={"pytorch": world.image})
     monkeypatch.setenv("MLOPS_SAGEMAKER", settings.model_dump_json(exclude_none=True))
     monkeypatch.setenv("MLOPS_BATCH", "")

@@ -15,13 +15,13 @@ from mlops.jobs import JobDocument
 from mlops.storage import keys
 from mlops.storage.s3 import S3Store
 from tests.aws.engine_setup import (
-    BUCKET,
     IMAGE,
     KEY,
     ROLE,
     TOKEN,
     client,
     job,
+    new_bucket,
     s3_store,
     sagemaker_settings,
 )
@@ -63,7 +63,7 @@ def test_a_job_is_created_as_it_was_asked_for(fakes: FakeEngines, store: S3Store
     assert handle.console is not None
     assert spec.name in handle.console
     request = request_of(fakes)
-    place = f"s3://{BUCKET}/_jobs/{spec.name}/job.json"
+    place = f"s3://{store.bucket}/_jobs/{spec.name}/job.json"
     assert request["RoleArn"] == ROLE
     assert request["AlgorithmSpecification"]["TrainingImage"] == IMAGE
     assert request["Environment"] == {"MLOPS_JOB": place}
@@ -74,7 +74,9 @@ def test_a_job_is_created_as_it_was_asked_for(fakes: FakeEngines, store: S3Store
     }
     assert request["StoppingCondition"] == {"MaxRuntimeInSeconds": 3600}
     assert request["VpcConfig"] == {"Subnets": ["subnet-1"], "SecurityGroupIds": ["sg-1"]}
-    assert request["CheckpointConfig"]["S3Uri"] == f"s3://{BUCKET}/_checkpoints/alps/crop-map-1/"
+    assert (
+        request["CheckpointConfig"]["S3Uri"] == f"s3://{store.bucket}/_checkpoints/alps/crop-map-1/"
+    )
     assert {tag["Key"]: tag["Value"] for tag in request["Tags"]} == {
         "team": "eo",
         "mlops:workspace": "alps",
@@ -115,11 +117,7 @@ def test_a_lost_answer_does_not_make_a_second_job(fakes: FakeEngines, store: S3S
 
 def test_a_name_of_another_deployment_is_refused(fakes: FakeEngines, store: S3Store) -> None:
     engine(fakes, store).start(job("shared"))
-    other = S3Store("s3://another-bucket", store.client)
-    store.client.create_bucket(
-        Bucket="another-bucket",
-        CreateBucketConfiguration={"LocationConstraint": "eu-central-1"},
-    )
+    other = S3Store(f"s3://{new_bucket(store.client)}", store.client)
     with pytest.raises(EngineRefusedError, match="another deployment"):
         engine(fakes, other).start(job("shared"))
 
