@@ -3,12 +3,17 @@
 `sh tests/aws/setup.sh` installs what they need; `make test` runs it.
 """
 
+import secrets
 from collections.abc import Iterator
 
+import psycopg
 import pytest
 
 from tests.aws import emulator
+from tests.aws.cloud import Cloud
+from tests.aws.cloud import cloud as deployed_cloud
 from tests.aws.lambda_process import RUNTIME
+from tests.aws.packages import Packages, built
 
 
 @pytest.fixture(scope="session")
@@ -25,4 +30,32 @@ def localstack() -> Iterator[emulator.LocalStack]:
     if reason is not None:
         pytest.skip(reason)
     with emulator.running() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Packages:
+    """The functions' packages, built for this machine."""
+    return built(tmp_path_factory.mktemp("packages"))
+
+
+@pytest.fixture(scope="session")
+def cloud_database(template: str) -> Iterator[str]:
+    """The URL of a migrated database for the whole session."""
+    name = f"cloud_{secrets.token_hex(6)}"
+    source = template.rsplit("/", 1)[1]
+    root = template.removesuffix(source)
+    with psycopg.connect(root + "postgres", autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{source}"')
+    yield root + name
+    with psycopg.connect(root + "postgres", autocommit=True) as connection:
+        connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
+@pytest.fixture(scope="session")
+def cloud(
+    localstack: emulator.LocalStack, packages: Packages, cloud_database: str
+) -> Iterator[Cloud]:
+    """The deployed system."""
+    with deployed_cloud(localstack, packages, cloud_database) as running:
         yield running

@@ -20,12 +20,11 @@ import boto3
 import httpx
 from botocore.config import Config
 
+from tests.aws.account import ACCESS_KEY, REGION, SECRET_KEY
 from tests.aws.lambda_process import RUNTIME
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 VENV = REPOSITORY / ".venv-localstack"
-REGION = "us-east-1"
-ACCOUNT = "000000000000"
 _START_PATIENCE = 60.0
 
 
@@ -53,8 +52,8 @@ class LocalStack:
             service,
             endpoint_url=self.url,
             region_name=REGION,
-            aws_access_key_id="test",
-            aws_secret_access_key="test",
+            aws_access_key_id=ACCESS_KEY,
+            aws_secret_access_key=SECRET_KEY,
             config=Config(retries={"mode": "standard"}, max_pool_connections=32),
         )
 
@@ -113,6 +112,9 @@ def _environment(folder: Path, port: int) -> dict[str, str]:
         "TMPDIR": str(folder),
         "GATEWAY_LISTEN": f"127.0.0.1:{port}",
         "DNS_ADDRESS": "0",
+        # URLs of queues name this machine, not a host of LocalStack's domain.
+        "LOCALSTACK_HOST": f"127.0.0.1:{port}",
+        "SQS_ENDPOINT_STRATEGY": "path",
         # Nothing outside this machine is asked.
         "DISABLE_EVENTS": "1",
         "SKIP_SSL_CERT_DOWNLOAD": "1",
@@ -121,7 +123,8 @@ def _environment(folder: Path, port: int) -> dict[str, str]:
         "LAMBDA_EVENT_SOURCE_MAPPING_POLL_INTERVAL_SEC": "0.01",
         "LAMBDA_EVENT_SOURCE_MAPPING_MAX_BACKOFF_ON_EMPTY_POLL_SEC": "0.3",
         "LAMBDA_EVENT_SOURCE_MAPPING_MAX_BACKOFF_ON_ERROR_SEC": "1",
-        "SQS_DISABLE_CLOUDWATCH_METRICS": "1",
+        # Alarms look at what queues report.
+        "SQS_CLOUDWATCH_METRICS_REPORT_INTERVAL": "10",
         "LS_LOG": "warn",
         "PROCESS_EXECUTOR_PYTHON": sys.executable,
         "PROCESS_EXECUTOR_RUNTIME": str(RUNTIME),

@@ -20,6 +20,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Any
 
+from tests.aws.account import ACCOUNT, REGION, credentials
 from tests.aws.runtime_api import FunctionError, InitError, Invocation, RuntimeApi
 
 RUNTIME = Path(__file__).resolve().parents[2] / ".lambda-runtime"
@@ -71,7 +72,7 @@ class Package:
     @property
     def arn(self) -> str:
         """The function's name on AWS."""
-        return f"arn:aws:lambda:us-east-1:000000000000:function:{self.name}"
+        return f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{self.name}"
 
 
 class LambdaProcess:
@@ -204,10 +205,7 @@ class LambdaProcess:
             if self.package.snap_start
             else "on-demand",
             "AWS_EXECUTION_ENV": f"AWS_Lambda_python3.{sys.version_info.minor}",
-            "AWS_REGION": "us-east-1",
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
+            **credentials(),
             "LAMBDA_TASK_ROOT": folder,
             "PATH": "/usr/local/bin:/usr/bin:/bin",
             "LANG": "en_US.UTF-8",

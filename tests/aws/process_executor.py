@@ -20,6 +20,7 @@ from localstack.services.lambda_.invocation.lambda_models import FunctionVersion
 from localstack.services.lambda_.invocation.plugins import RuntimeExecutorPlugin
 from localstack.services.lambda_.invocation.runtime_executor import RuntimeExecutor
 
+from tests.aws.account import credentials
 from tests.aws.lambda_process import LambdaProcess, Package
 from tests.aws.runtime_api import InitError
 
@@ -47,6 +48,9 @@ class ProcessExecutor(RuntimeExecutor):
         # LAMBDA_TASK_ROOT and the like name places in the container that there is not.
         ours = ("LAMBDA_", "LOCALSTACK_", "_LAMBDA_")
         variables = {k: str(v) for k, v in env_vars.items() if not k.startswith(ours)}
+        # Credentials of the role are random; requests to the HTTP API are checked with known ones.
+        variables.pop("AWS_SESSION_TOKEN", None)
+        variables |= credentials()
         calls = os.environ.get("PROCESS_EXECUTOR_CALLS")
         self._process = LambdaProcess(
             package,

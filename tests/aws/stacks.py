@@ -1,15 +1,17 @@
-"""CloudFormation on LocalStack: a template deployed, its outputs and resources read, removed."""
+"""CloudFormation on LocalStack: a template deployed, its outputs and resources read."""
 
 import contextlib
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tests.aws.account import REGION
 from tests.aws.emulator import LocalStack
 
 _PATIENCE = 180.0
+_BUCKET = "templates"
 
 
 class DeploymentError(Exception):
@@ -25,14 +27,13 @@ class Stack:
     resources: Mapping[str, str]
 
 
-@contextlib.contextmanager
-def deployed(
+def deploy(
     localstack: LocalStack,
     name: str,
     template: Mapping[str, Any],
     parameters: Mapping[str, str] | None = None,
-) -> Iterator[Stack]:
-    """Deploy a template with its SAM transform; the stack is deleted afterwards.
+) -> Stack:
+    """Deploy a template with its SAM transform; the stack lives as long as LocalStack does.
 
     Raises:
         DeploymentError: a resource could not be made.
@@ -40,17 +41,25 @@ def deployed(
     cloudformation = localstack.client("cloudformation")
     cloudformation.create_stack(
         StackName=name,
-        TemplateBody=json.dumps(template),
+        TemplateURL=upload(localstack, name, template),
         Parameters=[
             {"ParameterKey": key, "ParameterValue": value}
             for key, value in (parameters or {}).items()
         ],
         Capabilities=["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"],
     )
-    try:
-        yield _wait(localstack, name)
-    finally:
-        cloudformation.delete_stack(StackName=name)
+    return _wait(localstack, name)
+
+
+def upload(localstack: LocalStack, name: str, template: Mapping[str, Any]) -> str:
+    """Put a template into a bucket; its URL. Larger ones cannot be sent in a request."""
+    s3 = localstack.client("s3")
+    place = {"LocationConstraint": REGION}
+    with contextlib.suppress(s3.exceptions.BucketAlreadyOwnedByYou):
+        s3.create_bucket(Bucket=_BUCKET, CreateBucketConfiguration=place)
+    key = name.replace("/", "-")
+    s3.put_object(Bucket=_BUCKET, Key=key, Body=json.dumps(template).encode())
+    return f"{localstack.url}/{_BUCKET}/{key}"
 
 
 def _wait(localstack: LocalStack, name: str) -> Stack:

@@ -5,14 +5,13 @@ Rule, queue, event source mapping and function; partial failures, redelivery, de
 
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.aws.emulator import LocalStack
-from tests.aws.stacks import Stack, deployed
+from tests.aws.stacks import Stack, deploy
 
 CODE = """
 import json, os
@@ -75,11 +74,10 @@ def template(folder: Path) -> dict[str, Any]:
 
 
 @pytest.fixture
-def stack(localstack: LocalStack, tmp_path: Path) -> Iterator[Stack]:
+def stack(localstack: LocalStack, tmp_path: Path) -> Stack:
     """The small stack, deployed."""
     (tmp_path / "app.py").write_text(CODE)
-    with deployed(localstack, "small", template(tmp_path)) as stack:
-        yield stack
+    return deploy(localstack, "small", template(tmp_path))
 
 
 def test_rule_queue_function_and_dead_letters(localstack: LocalStack, stack: Stack) -> None:
