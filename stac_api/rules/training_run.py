@@ -26,6 +26,8 @@ _SPLITS = ("train", "validate", "test")
 class TrainingRunRules:
     """Rules of a training run."""
 
+    alone = True
+
     async def admit(self, writing: Writing, item: Document) -> Stored | None:
         """Check what is asked and fill in what the server owns."""
         properties = item["properties"]
@@ -33,7 +35,7 @@ class TrainingRunRules:
         item.setdefault("id", new_run_id(request.model))
         datasets = await _resolve_datasets(writing, item)
         if item.get("geometry") is None:
-            item["geometry"] = await records.footprint_of(writing.connection, datasets)
+            item["geometry"] = await _footprint(writing, datasets)
             item.pop("bbox", None)
         created = now()
         if properties.get("datetime") is None and "start_datetime" not in properties:
@@ -138,7 +140,9 @@ async def _resolve_datasets(writing: Writing, item: Document) -> list[tuple[str,
         if split is not None and split not in _SPLITS:
             faults.append(Fault(f"{where}/ml-aoi:split", f"must be one of {', '.join(_SPLITS)}"))
         href = str(link.get("href"))
-        target = await _find_dataset(writing, href)
+        if href not in writing.datasets:
+            writing.datasets[href] = await _find_dataset(writing, href)
+        target = writing.datasets[href]
         if target is None:
             shown = href.replace(hrefs.ROOT, writing.base_url)
             detail = f"{shown} is no dataset version of this API"
@@ -153,6 +157,13 @@ async def _resolve_datasets(writing: Writing, item: Document) -> list[tuple[str,
     if faults:
         raise invalid("The run's training data cannot be used.", *faults)
     return found
+
+
+async def _footprint(writing: Writing, datasets: list[tuple[str, str]]) -> Document | None:
+    key = tuple(datasets)
+    if key not in writing.footprints:
+        writing.footprints[key] = await records.footprint_of(writing.connection, datasets)
+    return writing.footprints[key]
 
 
 async def _find_dataset(writing: Writing, href: str) -> tuple[str, str] | None:
