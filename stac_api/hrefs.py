@@ -42,10 +42,9 @@ def stored_item_href(collection: str, item: str) -> str:
     return item_url(ROOT, collection, item)
 
 
-def render(text: str, base_url: str) -> bytes:
-    """Stored items, as JSON text, as they are read under ``base_url``."""
-    root = orjson.dumps(base_url)[:-1]
-    return text.encode().replace(_MARKED, root)
+def render(stored: bytes, base_url: str) -> bytes:
+    """Stored items, as JSON, as they are read under ``base_url``."""
+    return stored.replace(_MARKED, orjson.dumps(base_url)[:-1])
 
 
 def render_item(item: Document, base_url: str) -> bytes:

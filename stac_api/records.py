@@ -30,20 +30,20 @@ _ALL_TIME = "tstzrange('0001-01-01 00:00Z', '9999-12-31 23:59:59.999999Z', '[]')
 
 @dataclass(frozen=True)
 class Stored:
-    """A document as it lies in the database, as JSON text, with its ETag."""
+    """A document as it lies in the database, as JSON in UTF-8, with its ETag."""
 
-    text: str
+    json: bytes
     etag: str
 
     @property
     def document(self) -> Document:
         """The document, parsed anew: the caller may change it."""
-        parsed: Document = orjson.loads(self.text)
+        parsed: Document = orjson.loads(self.json)
         return parsed
 
     def rendered(self, base_url: str) -> Document:
         """The item as a reader gets it."""
-        parsed: Document = orjson.loads(render(self.text, base_url))
+        parsed: Document = orjson.loads(render(self.json, base_url))
         return parsed
 
 
@@ -155,7 +155,7 @@ async def read_collection(
 ) -> Stored | None:
     """A collection, its row locked if asked, or None when there is none."""
     query = (
-        "SELECT c.content::text AS document, mlops.etag(c) AS etag"
+        "SELECT convert_to(c.content::text, 'UTF8') AS document, mlops.etag(c) AS etag"
         " FROM pgstac.collections c WHERE c.id = $1"
     )
     return _stored(await connection.fetchrow(query + (" FOR UPDATE" if lock else ""), collection))
@@ -212,8 +212,9 @@ _PLACE = """
     FROM pgstac.collections WHERE id = $1
 """
 _READ_ITEM = """
-    SELECT mlops.document_text(i) AS document, mlops.etag(i) AS etag
-    FROM pgstac.items i WHERE i.collection = $1 AND i.id = $2
+    SELECT document, md5(document) AS etag
+    FROM pgstac.items i, LATERAL (SELECT mlops.document_json(i) AS document OFFSET 0) whole
+    WHERE i.collection = $1 AND i.id = $2
 """
 # The rows that the documents of a JSON array are stored as; the reverse of mlops.document. Written
 # out here: a function for it, called for each row, costs as much as the rest.
