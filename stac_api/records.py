@@ -10,9 +10,10 @@ under a lock for each collection. Ours span all time from the start, so there is
 Triggers for each row, the outbox's among them, belong to every table.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import asyncpg
 import orjson
@@ -79,12 +80,12 @@ async def place_of(
 
 async def read_item(connection: asyncpg.Connection, collection: str, item: str) -> Stored | None:
     """An item, or None when there is none."""
-    return _stored(await connection.fetchrow(_READ_ITEM, collection, item))
+    return _stored_item(await connection.fetchval(_READ_ITEM, collection, item))
 
 
 async def lock_item(connection: asyncpg.Connection, collection: str, item: str) -> Stored | None:
     """An item whose row is locked until the transaction ends, or None when there is none."""
-    return _stored(await connection.fetchrow(_READ_ITEM + " FOR UPDATE OF i", collection, item))
+    return _stored_item(await connection.fetchval(_READ_ITEM + " FOR UPDATE", collection, item))
 
 
 async def insert_item(connection: asyncpg.Connection, place: Place, item: Document) -> str:
@@ -158,7 +159,8 @@ async def read_collection(
         "SELECT convert_to(c.content::text, 'UTF8') AS document, mlops.etag(c) AS etag"
         " FROM pgstac.collections c WHERE c.id = $1"
     )
-    return _stored(await connection.fetchrow(query + (" FOR UPDATE" if lock else ""), collection))
+    row = await connection.fetchrow(query + (" FOR UPDATE" if lock else ""), collection)
+    return None if row is None else Stored(row["document"], row["etag"])
 
 
 async def insert_collection(connection: asyncpg.Connection, collection: Document) -> str:
@@ -212,9 +214,7 @@ _PLACE = """
     FROM pgstac.collections WHERE id = $1
 """
 _READ_ITEM = """
-    SELECT document, md5(document) AS etag
-    FROM pgstac.items i, LATERAL (SELECT mlops.document_json(i) AS document OFFSET 0) whole
-    WHERE i.collection = $1 AND i.id = $2
+    SELECT mlops.document_json(i) FROM pgstac.items i WHERE i.collection = $1 AND i.id = $2
 """
 # The rows that the documents of a JSON array are stored as; the reverse of mlops.document. Written
 # out here: a function for it, called for each row, costs as much as the rest.
@@ -276,8 +276,11 @@ _DELETE_TRACKED = (
 )
 
 
-def _stored(row: Any) -> Stored | None:
-    return None if row is None else Stored(row["document"], row["etag"])
+def _stored_item(document: bytes | None) -> Stored | None:
+    if document is None:
+        return None
+    # What mlops.etag makes of it; here the document is at hand.
+    return Stored(document, hashlib.md5(document, usedforsecurity=False).hexdigest())
 
 
 async def _write_one(
