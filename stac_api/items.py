@@ -19,7 +19,7 @@ from stac_api.rules.model import ModelRules
 from stac_api.rules.training_data import TrainingDataRules
 from stac_api.rules.training_run import TrainingRunRules
 from stac_api.settings import Settings
-from stac_api.strict_json import same_json
+from stac_api.strict_json import equal_json, same_json
 from stac_api.validation import check_item, check_shape
 
 RULES: dict[Kind, Rules] = {
@@ -159,7 +159,7 @@ class ItemWriter:
                 raise invalid(f"The {field} of an item cannot be changed.", fault)
         check_shape(changed)
         after = hrefs.strip_item(changed, writing.base_url)
-        moved = before.get("geometry") != after.get("geometry")
+        moved = not equal_json(before.get("geometry"), after.get("geometry"))
         if moved and before.get("bbox") == after.get("bbox"):
             # The old box belongs to the old footprint; a new one was not given with the new.
             after.pop("bbox", None)

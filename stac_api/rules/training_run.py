@@ -19,6 +19,7 @@ from stac_api.problems import Fault, Problem, faults_of, invalid, pointer
 from stac_api.records import Stored
 from stac_api.rules import Writing, add_extensions, now
 from stac_api.rules.immutable import changed_properties
+from stac_api.strict_json import equal_json
 
 _SPLITS = ("train", "validate", "test")
 
@@ -184,7 +185,7 @@ def _check_asked(before: Document, after: Document) -> None:
     faults = [
         Fault(pointer("properties", name), "cannot be changed")
         for name in sorted(ASKED)
-        if before["properties"].get(name) != after["properties"].get(name)
+        if not equal_json(before["properties"].get(name), after["properties"].get(name))
     ]
     if _links(before, Rel.TRAINING_DATA) != _links(after, Rel.TRAINING_DATA):
         faults.append(Fault("/links", "the training data cannot be changed"))
@@ -246,7 +247,7 @@ def _check_user_change(before: Document, after: Document) -> None:
     }
     faults = changed_properties(before, after, allowed=free | {"mlops:status", "mlops:tags"})
     for part in ("geometry", "bbox", "assets"):
-        if before.get(part) != after.get(part):
+        if not equal_json(before.get(part), after.get(part)):
             faults.append(Fault(pointer(part), "cannot be changed"))
     for rel in (Rel.MODEL, Rel.WORKSPACE):
         if _links(before, rel) != _links(after, rel):
