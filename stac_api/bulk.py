@@ -1,12 +1,12 @@
 """Many items in one request: all of them are stored, or none.
 
-Items of a workspace are written one after the other, because each is held to the rules of its kind
-and may change what the next one finds. Items of any other collection depend on nothing but
-themselves: they are checked here and stored by one statement.
+Items that have nothing to do with one another, training runs among them, are checked here one by
+one and stored together. Versions of datasets and models are written one after the other, because
+each changes what the next one finds.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 
 import asyncpg
@@ -15,8 +15,9 @@ import orjson
 from mlops.identity import Role
 from stac_api import records
 from stac_api.documents import Document, too_large
-from stac_api.items import Caller, ItemWriter, prepared
+from stac_api.items import RULES, Caller, ItemWriter, Written, accepted, admit
 from stac_api.problems import Fault, Problem, invalid, pointer
+from stac_api.records import Place
 from stac_api.rules import Writing
 from stac_api.settings import Settings
 from stac_api.validation import item_faults
@@ -67,9 +68,9 @@ class BulkWriter:
                 async with self._pool.acquire() as connection, connection.transaction():
                     writer = ItemWriter(self._pool, self._settings)
                     writing = await writer.writing(connection, caller, collection)
-                    if writing.place.kind is not None:
-                        return await _write_by_rules(writer, writing, entries, upsert=upsert)
-                    return await self._write(writing, entries, upsert=upsert)
+                    if writing.place.kind is None or RULES[writing.place.kind].alone:
+                        return await self._write(writer, writing, entries, upsert=upsert)
+                    return await _write_in_turn(writer, writing, entries, upsert=upsert)
             except asyncpg.UniqueViolationError:
                 # Another writer made one of them in between: now it is there to be replaced.
                 if not upsert:
@@ -89,20 +90,46 @@ class BulkWriter:
                     raise invalid(detail, Fault(pointer(*entry.place, "id"), "appears twice"))
                 seen.add(identity)
 
-    async def _write(self, writing: Writing, entries: Sequence[Entry], *, upsert: bool) -> Outcome:
+    async def _write(
+        self, writer: ItemWriter, writing: Writing, entries: Sequence[Entry], *, upsert: bool
+    ) -> Outcome:
         connection, collection = writing.connection, writing.place.collection
-        ids = [str(entry.item.get("id")) for entry in entries]
         there: frozenset[str] = frozenset()
         if upsert:
+            ids = [str(entry.item.get("id")) for entry in entries]
             there = await records.lock_items(connection, collection, ids)
-        # The database stores a part while the next is checked here.
+        if writing.place.kind is None:
+            return await self._store_overlapping(writing, entries, there)
+        changed = [entry for entry in entries if entry.item.get("id") in there]
+        for entry in changed:
+            await _in_place(entry, writer.replace_in(writing, entry.item["id"], entry.item))
+        created: list[str] = []
+        new = [entry for entry in entries if entry.item.get("id") not in there]
+        for start in range(0, len(new), _PART):
+            # The rules ask the database: it cannot store a part at the same time.
+            items = await self._checked(writing, new[start : start + _PART])
+            await _store(connection, writing.place, items, frozenset())
+            created += [item["id"] for item in items]
+        return Outcome(created, [entry.item["id"] for entry in changed])
+
+    async def _store_overlapping(
+        self, writing: Writing, entries: Sequence[Entry], there: frozenset[str]
+    ) -> Outcome:
+        """Store items that no rules apply to; those that are ``there`` are replaced.
+
+        The database stores a part while the next is checked here.
+        """
+        ids: list[str] = []
         storing: asyncio.Task[None] | None = None
         try:
             for start in range(0, len(entries), _PART):
                 items = await self._checked(writing, entries[start : start + _PART])
+                ids += [item["id"] for item in items]
                 if storing is not None:
                     await storing
-                storing = asyncio.create_task(_store(connection, collection, items, there))
+                storing = asyncio.create_task(
+                    _store(writing.connection, writing.place, items, there)
+                )
             if storing is not None:
                 await storing
         except BaseException:
@@ -113,23 +140,26 @@ class BulkWriter:
         return Outcome([i for i in ids if i not in there], [i for i in ids if i in there])
 
     async def _checked(self, writing: Writing, entries: Sequence[Entry]) -> list[Document]:
+        """New items as they are to be stored; a problem that names the faults of all of them."""
         items: list[Document] = []
         faults: list[Fault] = []
         for index, entry in enumerate(entries):
             if index % _SLICE == 0:
                 await asyncio.sleep(0)
             try:
-                item = prepared(entry.item, writing.place.collection, writing.base_url)
+                item = accepted(entry.item, writing.place.collection, writing.base_url)
+                await admit(writing, item)
                 found: Sequence[Fault] = item_faults(item, self._settings.extension_schemas)
                 items.append(item)
             except Problem as problem:
+                if problem.status != 422 or not problem.faults:
+                    raise _placed(problem, entry) from problem
                 found = problem.faults
             faults += [Fault(pointer(*entry.place) + f.pointer, f.detail) for f in found]
             if len(faults) > _MAX_FAULTS:
                 break
         if faults:
-            detail = "Not all of the items are valid STAC Items; none was stored."
-            raise invalid(detail, *faults[:_MAX_FAULTS])
+            raise invalid("Not all of the items can be stored; none was.", *faults[:_MAX_FAULTS])
         return items
 
     async def _taken(self, collection: str, ids: list[str]) -> Problem:
@@ -139,21 +169,27 @@ class BulkWriter:
         return Problem(409, f"Collection {collection} has {shown} already; none was stored.")
 
 
-async def _write_by_rules(
+async def _write_in_turn(
     writer: ItemWriter, writing: Writing, entries: Sequence[Entry], *, upsert: bool
 ) -> Outcome:
     created: list[str] = []
     updated: list[str] = []
     for entry in entries:
-        try:
-            if upsert and await _exists(writing, entry.item):
-                written = await writer.replace_in(writing, entry.item["id"], entry.item)
-            else:
-                written = await writer.create_in(writing, entry.item)
-        except Problem as problem:
-            raise _placed(problem, entry) from problem
+        if upsert and await _exists(writing, entry.item):
+            writes = writer.replace_in(writing, entry.item["id"], entry.item)
+        else:
+            writes = writer.create_in(writing, entry.item)
+        written = await _in_place(entry, writes)
         (created if written.created else updated).append(str(written.item["id"]))
     return Outcome(created, updated)
+
+
+async def _in_place(entry: Entry, writes: Awaitable[Written]) -> Written:
+    """What a write of one item gives; its problem as one of the request that it came in."""
+    try:
+        return await writes
+    except Problem as problem:
+        raise _placed(problem, entry) from problem
 
 
 async def _exists(writing: Writing, item: Document) -> bool:
@@ -166,16 +202,16 @@ async def _exists(writing: Writing, item: Document) -> bool:
 
 async def _store(
     connection: asyncpg.Connection,
-    collection: str,
+    place: Place,
     items: list[Document],
     there: frozenset[str],
 ) -> None:
     body = "[" + ",".join([orjson.dumps(item).decode() for item in items]) + "]"
     present = [item["id"] for item in items if item["id"] in there]
     if present:
-        await records.update_items(connection, collection, body)
+        await records.update_items(connection, place, body)
     if len(present) < len(items):
-        await records.insert_items(connection, collection, body, leave_out=present)
+        await records.insert_items(connection, place, body, leave_out=present)
 
 
 def _placed(problem: Problem, entry: Entry) -> Problem:

@@ -6,6 +6,7 @@ replacement, and the record stays right when the API moves to another host, port
 """
 
 import re
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, urljoin
 
@@ -20,6 +21,7 @@ ROOT = "\ue000"
 """Stands for the root of the API at the beginning of a stored href; no text of a client's may
 begin with it."""
 _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+_LONGEST_KEPT = 300
 _MARKED = f'"{ROOT}'.encode()
 # A collection's own URL lies two segments below the root.
 _COLLECTION_TO_ROOT = "../"
@@ -40,10 +42,9 @@ def stored_item_href(collection: str, item: str) -> str:
     return item_url(ROOT, collection, item)
 
 
-def render(text: str, base_url: str) -> bytes:
-    """Stored items, as JSON text, as they are read under ``base_url``."""
-    root = orjson.dumps(base_url)[:-1]
-    return text.encode().replace(_MARKED, root)
+def render(stored: bytes, base_url: str) -> bytes:
+    """Stored items, as JSON, as they are read under ``base_url``."""
+    return stored.replace(_MARKED, orjson.dumps(base_url)[:-1])
 
 
 def render_item(item: Document, base_url: str) -> bytes:
@@ -154,8 +155,20 @@ def _stored(href: Any, own: str, base_url: str) -> Any:
     if not isinstance(href, str) or not href:
         return href
     # An absolute one stays as it is: joining would drop an empty query or fragment.
-    absolute = href if _ABSOLUTE.match(href) else urljoin(own, href)
+    absolute = href if _ABSOLUTE.match(href) else _joined(own, href)
     return ROOT + absolute[len(base_url) :] if absolute.startswith(base_url) else absolute
+
+
+def _joined(own: str, href: str) -> str:
+    if href[0] in "?#" or len(href) > _LONGEST_KEPT:
+        return urljoin(own, href)
+    return _joined_beside(own.rpartition("/")[0] + "/", href)
+
+
+@lru_cache(maxsize=1024)
+def _joined_beside(folder: str, href: str) -> str:
+    """Items that lie side by side point to the same things, and joining is slow."""
+    return urljoin(folder, href)
 
 
 def _stripped_links(links: list[Any], base_url: str, to_root: str) -> list[Any]:

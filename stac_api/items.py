@@ -19,7 +19,7 @@ from stac_api.rules.model import ModelRules
 from stac_api.rules.training_data import TrainingDataRules
 from stac_api.rules.training_run import TrainingRunRules
 from stac_api.settings import Settings
-from stac_api.strict_json import same_json
+from stac_api.strict_json import equal_json, same_json
 from stac_api.validation import check_item, check_shape
 
 RULES: dict[Kind, Rules] = {
@@ -107,7 +107,7 @@ class ItemWriter:
                     "mlops:status": Status.DISMISSED.value,
                 }
                 return await self._store_change(writing, before, dismissed)
-            await records.delete_item(connection, collection, item_id)
+            await records.delete_item(connection, writing.place, item_id)
             return None
 
     async def writing(
@@ -141,18 +141,13 @@ class ItemWriter:
         if writing.principal.role is Role.JOB:
             raise Problem(403, "A job may not create items.")
         item = accepted(item, writing.place.collection, writing.base_url)
-        rules = RULES[writing.place.kind] if writing.place.kind else None
-        if rules is not None:
-            existing = await rules.admit(writing, item)
-            if existing is not None:
-                return Written(existing.document, existing.etag)
-            # The id may be the server's: links of its place are made from it.
-            hrefs.link_place(item)
-        _fill_bbox(item)
+        existing = await admit(writing, item)
+        if existing is not None:
+            return Written(existing.document, existing.etag)
         check_item(item, self._settings.extension_schemas)
-        etag = await records.insert_item(writing.connection, item)
-        if rules is not None:
-            await rules.settle(writing, item)
+        etag = await records.insert_item(writing.connection, writing.place, item)
+        if writing.place.kind is not None:
+            await RULES[writing.place.kind].settle(writing, item)
         return Written(item, etag, created=True)
 
     async def _store_change(self, writing: Writing, stored: Stored, changed: Document) -> Written:
@@ -164,7 +159,7 @@ class ItemWriter:
                 raise invalid(f"The {field} of an item cannot be changed.", fault)
         check_shape(changed)
         after = hrefs.strip_item(changed, writing.base_url)
-        moved = before.get("geometry") != after.get("geometry")
+        moved = not equal_json(before.get("geometry"), after.get("geometry"))
         if moved and before.get("bbox") == after.get("bbox"):
             # The old box belongs to the old footprint; a new one was not given with the new.
             after.pop("bbox", None)
@@ -175,7 +170,7 @@ class ItemWriter:
             await RULES[writing.place.kind].check_change(writing, before, after)
             after["properties"]["updated"] = now()
         check_item(after, self._settings.extension_schemas)
-        etag = await records.update_item(writing.connection, after)
+        etag = await records.update_item(writing.connection, writing.place, after)
         return Written(after, etag)
 
 
@@ -195,11 +190,19 @@ def accepted(item: Document, collection: str, base_url: str) -> Document:
     return hrefs.strip_item(item, base_url)
 
 
-def prepared(item: Document, collection: str, base_url: str) -> Document:
-    """A new item of a collection that has no rules, ready to be checked and stored."""
-    item = accepted(item, collection, base_url)
+async def admit(writing: Writing, item: Document) -> Stored | None:
+    """Hold a new item to the rules of its kind, and fill in place what it leaves to the server.
+
+    Returns what is stored already where the rules find that the item asks for just that.
+    """
+    if writing.place.kind is not None:
+        existing = await RULES[writing.place.kind].admit(writing, item)
+        if existing is not None:
+            return existing
+        # The id may be the server's: links of its place are made from it.
+        hrefs.link_place(item)
     _fill_bbox(item)
-    return item
+    return None
 
 
 def _fill_shape(item: Document) -> None:

@@ -13,7 +13,7 @@ import orjson
 
 from stac_api.documents import Document, too_large
 from stac_api.problems import Fault, Problem, invalid, pointer
-from stac_api.strict_json import MAX_DEPTH, check_depth
+from stac_api.strict_json import MAX_DEPTH, check_depth, equal_json
 
 _MAX_OPERATIONS = 1000
 _BAD_ESCAPE = re.compile(r"~(?![01])")
@@ -147,7 +147,7 @@ def _apply(document: Any, operation: Document) -> Any:
         case "move":
             return _move(document, _steps(operation["from"]), steps)
         case _:
-            if not _equal(_read(document, steps), operation["value"]):
+            if not equal_json(_read(document, steps), operation["value"]):
                 raise _Refusal("path", f"finds another value at {operation['path'][:200]}", 409)
             return document
 
@@ -211,14 +211,3 @@ def _index(array: list[Any], step: str, member: str = "path", end: int = 0) -> i
     if not is_index or len(step) > 9 or int(step) >= len(array) + end:
         raise _Refusal(member, f"names element {step[:200]!r} of an array of {len(array)}")
     return int(step)
-
-
-def _equal(a: Any, b: Any) -> bool:
-    """Equality of JSON values: in Python True is 1, in JSON it is not."""
-    if isinstance(a, bool) or isinstance(b, bool):
-        return a is b
-    if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(_equal(a[key], b[key]) for key in a)
-    if isinstance(a, list) and isinstance(b, list):
-        return len(a) == len(b) and all(map(_equal, a, b))
-    return bool(a == b)

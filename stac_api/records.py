@@ -3,11 +3,17 @@
 pgstac's own ``update_item`` deletes and inserts, so two writers can lose one another's work; here a
 row is locked, read, changed and updated in place in one transaction. Kept in one module, because
 pgstac's tables change between its versions.
+
+Items are written to the table of their collection, not to ``pgstac.items``, whose triggers look
+after the ranges of time that pgstac keeps for its tables: three times the work of the write itself,
+under a lock for each collection. Ours span all time from the start, so there is nothing to keep.
+Triggers for each row, the outbox's among them, belong to every table.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import asyncpg
 import orjson
@@ -25,20 +31,20 @@ _ALL_TIME = "tstzrange('0001-01-01 00:00Z', '9999-12-31 23:59:59.999999Z', '[]')
 
 @dataclass(frozen=True)
 class Stored:
-    """A document as it lies in the database, as JSON text, with its ETag."""
+    """A document as it lies in the database, as JSON in UTF-8, with its ETag."""
 
-    text: str
+    json: bytes
     etag: str
 
     @property
     def document(self) -> Document:
         """The document, parsed anew: the caller may change it."""
-        parsed: Document = orjson.loads(self.text)
+        parsed: Document = orjson.loads(self.json)
         return parsed
 
     def rendered(self, base_url: str) -> Document:
         """The item as a reader gets it."""
-        parsed: Document = orjson.loads(render(self.text, base_url))
+        parsed: Document = orjson.loads(render(self.json, base_url))
         return parsed
 
 
@@ -47,6 +53,7 @@ class Place:
     """The collection an item lies in: its kind and workspace where it has them."""
 
     collection: str
+    table: str
     kind: Kind | None
     workspace: str | None
 
@@ -67,31 +74,32 @@ async def place_of(
     )
     if row is None:
         raise not_found(f"Collection {collection}")
-    return Place(collection, Kind(row["kind"]) if row["kind"] else None, row["workspace"])
+    kind = Kind(row["kind"]) if row["kind"] else None
+    return Place(collection, f"pgstac._items_{row['key']:d}", kind, row["workspace"])
 
 
 async def read_item(connection: asyncpg.Connection, collection: str, item: str) -> Stored | None:
     """An item, or None when there is none."""
-    return _stored(await connection.fetchrow(_READ_ITEM, collection, item))
+    return _stored_item(await connection.fetchval(_READ_ITEM, collection, item))
 
 
 async def lock_item(connection: asyncpg.Connection, collection: str, item: str) -> Stored | None:
     """An item whose row is locked until the transaction ends, or None when there is none."""
-    return _stored(await connection.fetchrow(_READ_ITEM + " FOR UPDATE OF i", collection, item))
+    return _stored_item(await connection.fetchval(_READ_ITEM + " FOR UPDATE", collection, item))
 
 
-async def insert_item(connection: asyncpg.Connection, item: Document) -> str:
+async def insert_item(connection: asyncpg.Connection, place: Place, item: Document) -> str:
     """Store a new item and return its ETag; 409 when its id is taken."""
     try:
-        return cast(str, await connection.fetchval(_INSERT_ITEM, _text(item)))
+        return await _write_one(connection, _INSERT_ITEM, place, item)
     except asyncpg.UniqueViolationError as error:
         detail = f"Item {item['id']} exists already in collection {item['collection']}."
         raise Problem(409, detail) from error
 
 
-async def update_item(connection: asyncpg.Connection, item: Document) -> str:
+async def update_item(connection: asyncpg.Connection, place: Place, item: Document) -> str:
     """Store a changed item over its locked row and return its new ETag."""
-    return cast(str, await connection.fetchval(_UPDATE_ITEM, _text(item)))
+    return await _write_one(connection, _UPDATE_ITEM, place, item)
 
 
 async def lock_items(
@@ -107,31 +115,31 @@ async def lock_items(
 
 
 async def insert_items(
-    connection: asyncpg.Connection, collection: str, items: str, leave_out: Sequence[str] = ()
+    connection: asyncpg.Connection, place: Place, items: str, leave_out: Sequence[str] = ()
 ) -> None:
     """Store the new items of a JSON array, but for those with the ids to leave out."""
-    await connection.execute(_INSERT_ITEMS, items, collection, leave_out)
+    statement = _INSERT_ITEMS.format(place.table)
+    await connection.execute(statement, items, place.collection, leave_out)
 
 
-async def update_items(connection: asyncpg.Connection, collection: str, items: str) -> None:
+async def update_items(connection: asyncpg.Connection, place: Place, items: str) -> None:
     """Store those items of a JSON array that are there, and differ from it, over their rows."""
-    await connection.execute(_UPDATE_ITEMS, items, collection)
+    await connection.execute(_UPDATE_ITEMS.format(place.table), items, place.collection)
 
 
-async def delete_item(connection: asyncpg.Connection, collection: str, item: str) -> None:
+async def delete_item(connection: asyncpg.Connection, place: Place, item: str) -> None:
     """Remove an item and all that was tracked of it."""
-    await connection.execute(
-        "DELETE FROM pgstac.items WHERE collection = $1 AND id = $2", collection, item
-    )
+    await connection.execute(_DELETE_ITEM.format(place.table), place.collection, item)
     for statement in _DELETE_TRACKED:
-        await connection.execute(statement, collection, item)
+        await connection.execute(statement, place.collection, item)
 
 
 async def set_link(
-    connection: asyncpg.Connection, collection: str, items: list[str], link: Document
+    connection: asyncpg.Connection, place: Place, items: list[str], link: Document
 ) -> None:
     """Give items a link in place of those they have with the same relation type."""
-    await connection.execute(_SET_LINK, collection, items, link["rel"], _text(link))
+    statement = _SET_LINK.format(place.table)
+    await connection.execute(statement, place.collection, items, link["rel"], _text(link))
 
 
 async def footprint_of(
@@ -148,10 +156,11 @@ async def read_collection(
 ) -> Stored | None:
     """A collection, its row locked if asked, or None when there is none."""
     query = (
-        "SELECT c.content::text AS document, mlops.etag(c) AS etag"
+        "SELECT convert_to(c.content::text, 'UTF8') AS document, mlops.etag(c) AS etag"
         " FROM pgstac.collections c WHERE c.id = $1"
     )
-    return _stored(await connection.fetchrow(query + (" FOR UPDATE" if lock else ""), collection))
+    row = await connection.fetchrow(query + (" FOR UPDATE" if lock else ""), collection)
+    return None if row is None else Stored(row["document"], row["etag"])
 
 
 async def insert_collection(connection: asyncpg.Connection, collection: Document) -> str:
@@ -200,55 +209,51 @@ async def holds_items(connection: asyncpg.Connection, collection: str) -> bool:
 
 
 _PLACE = """
-    SELECT content->>'mlops:kind' AS kind, content->>'mlops:workspace' AS workspace,
+    SELECT key, content->>'mlops:kind' AS kind, content->>'mlops:workspace' AS workspace,
            set_config('mlops.request_id', $2, true)
     FROM pgstac.collections WHERE id = $1
 """
 _READ_ITEM = """
-    SELECT mlops.document_text(i) AS document, mlops.etag(i) AS etag
-    FROM pgstac.items i WHERE i.collection = $1 AND i.id = $2
+    SELECT mlops.document_json(i) FROM pgstac.items i WHERE i.collection = $1 AND i.id = $2
 """
-_INSERT_ITEM = """
-    INSERT INTO pgstac.items AS i SELECT * FROM mlops.row_of($1::text::jsonb)
-    RETURNING mlops.etag(i)
-"""
-_UPDATE_ITEM = """
-    UPDATE pgstac.items i
-    SET content = d.content, geometry = d.geometry,
-        datetime = d.datetime, end_datetime = d.end_datetime
-    FROM mlops.row_of($1::text::jsonb) d
-    WHERE i.collection = d.collection AND i.id = d.id
-    RETURNING mlops.etag(i)
-"""
-# What mlops.row_of makes of each, written out: a call for each row costs as much as the rest.
+# The rows that the documents of a JSON array are stored as; the reverse of mlops.document. Written
+# out here: a function for it, called for each row, costs as much as the rest.
 _ROWS = """
     SELECT document->>'id' AS id, public.ST_GeomFromGeoJSON(document->>'geometry') AS geometry,
         CASE WHEN ranged THEN document->'properties'->>'start_datetime'
             ELSE document->'properties'->>'datetime' END::timestamptz AS datetime,
         CASE WHEN ranged THEN document->'properties'->>'end_datetime'
             ELSE document->'properties'->>'datetime' END::timestamptz AS end_datetime,
-        document - '{id,geometry,collection,type,pgstac:base_item}'::text[] AS content
+        document - '{{id,geometry,collection,type,pgstac:base_item}}'::text[] AS content
     FROM jsonb_array_elements($1::text::jsonb) document,
         LATERAL (SELECT document->'properties'->>'start_datetime' IS NOT NULL
             AND document->'properties'->>'end_datetime' IS NOT NULL AS ranged) times
 """
+_INSERT_ITEM = f"""
+    INSERT INTO {{}} AS i (id, geometry, collection, datetime, end_datetime, content)
+    SELECT id, geometry, $2, datetime, end_datetime, content FROM ({_ROWS}) rows
+    RETURNING mlops.etag(i)
+"""  # noqa: S608 - constants only
 _INSERT_ITEMS = f"""
-    INSERT INTO pgstac.items (id, geometry, collection, datetime, end_datetime, content)
+    INSERT INTO {{}} (id, geometry, collection, datetime, end_datetime, content)
     SELECT id, geometry, $2, datetime, end_datetime, content FROM ({_ROWS}) rows
     WHERE id <> ALL($3::text[])
 """  # noqa: S608 - constants only
-_UPDATE_ITEMS = f"""
-    UPDATE pgstac.items i
+_UPDATE = f"""
+    UPDATE {{}} i
     SET content = d.content, geometry = d.geometry,
         datetime = d.datetime, end_datetime = d.end_datetime
     FROM ({_ROWS}) d
-    WHERE i.collection = $2 AND i.id = d.id AND (
+    WHERE i.collection = $2 AND i.id = d.id
+"""  # noqa: S608 - constants only
+_UPDATE_ITEM = f"{_UPDATE} RETURNING mlops.etag(i)"
+_UPDATE_ITEMS = f"""{_UPDATE} AND (
         i.content IS DISTINCT FROM d.content
         OR public.ST_AsBinary(i.geometry) IS DISTINCT FROM public.ST_AsBinary(d.geometry))
-"""  # noqa: S608 - constants only
+"""
 _SET_LINK = """
-    UPDATE pgstac.items i
-    SET content = jsonb_set(i.content, '{links}', (
+    UPDATE {} i
+    SET content = jsonb_set(i.content, '{{links}}', (
         SELECT coalesce(jsonb_agg(link) FILTER (WHERE link->>'rel' <> $3), '[]')
         FROM jsonb_array_elements(i.content->'links') link
     ) || jsonb_build_array($4::text::jsonb))
@@ -261,6 +266,7 @@ _FOOTPRINT = """
     FROM unnest($1::text[], $2::text[]) AS wanted(collection, id)
     JOIN pgstac.items i USING (collection, id)
 """
+_DELETE_ITEM = "DELETE FROM {} WHERE collection = $1 AND id = $2"
 _DELETE_TRACKED = (
     "DELETE FROM mlops.metrics WHERE collection = $1 AND item = $2",
     "DELETE FROM mlops.metric_batches WHERE collection = $1 AND item = $2",
@@ -270,8 +276,20 @@ _DELETE_TRACKED = (
 )
 
 
-def _stored(row: Any) -> Stored | None:
-    return None if row is None else Stored(row["document"], row["etag"])
+def _stored_item(document: bytes | None) -> Stored | None:
+    if document is None:
+        return None
+    # What mlops.etag makes of it; here the document is at hand.
+    return Stored(document, hashlib.md5(document, usedforsecurity=False).hexdigest())
+
+
+async def _write_one(
+    connection: asyncpg.Connection, statement: str, place: Place, item: Document
+) -> str:
+    etag = await connection.fetchval(
+        statement.format(place.table), f"[{_text(item)}]", place.collection
+    )
+    return cast(str, etag)
 
 
 def _text(document: Document) -> str:

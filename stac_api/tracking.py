@@ -165,6 +165,7 @@ async def _store_batch(
     item: str,
     batch: Batch,
 ) -> None:
+    place = await records.place_of(connection, collection, writing=True)
     stored = await records.lock_item(connection, collection, item)
     if stored is None:
         raise not_found(f"Item {item} in collection {collection}")
@@ -182,7 +183,7 @@ async def _store_batch(
     )
     _update_last_values(properties, batch)
     properties["updated"] = now()
-    await records.update_item(connection, document)
+    await records.update_item(connection, place, document)
 
 
 def _update_last_values(properties: Document, batch: Batch) -> None:

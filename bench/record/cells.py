@@ -188,6 +188,7 @@ CELLS = (
         "leaderboard 100",
         _leaderboard,
         f"{_OF} AND i.content->'properties'->'mlops:status' = $1::text::jsonb"
+        " AND i.content->'properties'->'mlops:metrics'->'val_f1' IS NOT NULL"
         " ORDER BY i.content->'properties'->'mlops:metrics'->'val_f1' DESC LIMIT 100",
         lambda _: [['"successful"']] * 16,
     ),

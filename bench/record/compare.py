@@ -160,7 +160,7 @@ def fill(
         connection.execute("VACUUM ANALYZE")
         connection.execute("CHECKPOINT")
     size = connection.execute(
-        "SELECT avg(length(mlops.document_text(i))) FROM pgstac.items i"
+        "SELECT avg(length(mlops.document_json(i))) FROM pgstac.items i"
         " WHERE collection = %s AND id LIKE 'run-00000001%%'",
         (COLLECTION,),
     ).fetchone()

@@ -1,6 +1,6 @@
 """The rules of each kind of item: what the server fills in, what may change, and by whom."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -21,6 +21,11 @@ class Writing:
     place: Place
     base_url: str
     settings: Settings
+    datasets: dict[str, tuple[str, str] | None] = field(default_factory=dict)
+    """Collection and id of each dataset version that was looked for in this write, by its href;
+    None where there is none."""
+    footprints: dict[tuple[tuple[str, str], ...], Document | None] = field(default_factory=dict)
+    """Footprints that were made in this write, by collection and id of what they are around."""
 
     @property
     def workspace(self) -> str:
@@ -31,6 +36,10 @@ class Writing:
 
 class Rules(Protocol):
     """The rules of one kind."""
+
+    alone: bool
+    """Whether new items of the kind have nothing to do with one another, nor with what is stored of
+    the kind, so that many may be stored at once."""
 
     async def admit(self, writing: Writing, item: Document) -> Stored | None:
         """Check a new item and fill it in place.

@@ -2,6 +2,7 @@
 
 from stac_api.documents import Document
 from stac_api.problems import Fault, Problem, pointer
+from stac_api.strict_json import equal_json
 
 _DESCRIPTIVE = frozenset(
     {
@@ -22,7 +23,7 @@ def check_only_description_changed(what: str, before: Document, after: Document)
     """409 when more than the description of an immutable item changed."""
     faults = changed_properties(before, after, allowed=_DESCRIPTIVE)
     for part in ("geometry", "bbox", "assets", "links"):
-        if before.get(part) != after.get(part):
+        if not equal_json(before.get(part), after.get(part)):
             faults.append(Fault(pointer(part), "cannot be changed"))
     if faults:
         raise Problem(409, f"{what} is immutable: make a new version instead.", faults)
@@ -36,5 +37,5 @@ def changed_properties(
     return [
         Fault(pointer("properties", name), "cannot be changed")
         for name in sorted(old.keys() | new.keys())
-        if name not in allowed and old.get(name) != new.get(name)
+        if name not in allowed and not equal_json(old.get(name), new.get(name))
     ]

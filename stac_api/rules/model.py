@@ -22,6 +22,8 @@ from stac_api.rules.immutable import check_only_description_changed
 class ModelRules:
     """Rules of a model version."""
 
+    alone = False
+
     async def admit(self, writing: Writing, item: Document) -> Stored | None:
         """Take the next version for a run that has no model yet, or find the one it has."""
         if writing.principal.role is not Role.SYSTEM:
@@ -49,6 +51,7 @@ class ModelRules:
         """Link the older versions, and end the run as successful with a link to its model."""
         await versions.link_older(writing, item, item["properties"]["mlops:model"])
         collection = collection_id(writing.workspace, Kind.TRAINING_RUN)
+        place = await records.place_of(writing.connection, collection)
         run = await records.lock_item(
             writing.connection, collection, item["properties"]["mlops:run"]
         )
@@ -67,7 +70,7 @@ class ModelRules:
                 "title": item["id"],
             }
         ]
-        await records.update_item(writing.connection, document)
+        await records.update_item(writing.connection, place, document)
 
     async def check_change(self, writing: Writing, before: Document, after: Document) -> None:  # noqa: ARG002
         """A version is immutable, but for what describes it."""

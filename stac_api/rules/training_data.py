@@ -19,6 +19,8 @@ _WHOLE_WORLD = {
 class TrainingDataRules:
     """Rules of a dataset version."""
 
+    alone = False
+
     async def admit(self, writing: Writing, item: Document) -> Stored | None:
         """Give the next version of the dataset, or find the one with the same manifest."""
         properties = item["properties"]

@@ -19,12 +19,15 @@ from stac_api.problems import Fault, Problem, faults_of, invalid, pointer
 from stac_api.records import Stored
 from stac_api.rules import Writing, add_extensions, now
 from stac_api.rules.immutable import changed_properties
+from stac_api.strict_json import equal_json
 
 _SPLITS = ("train", "validate", "test")
 
 
 class TrainingRunRules:
     """Rules of a training run."""
+
+    alone = True
 
     async def admit(self, writing: Writing, item: Document) -> Stored | None:
         """Check what is asked and fill in what the server owns."""
@@ -33,7 +36,7 @@ class TrainingRunRules:
         item.setdefault("id", new_run_id(request.model))
         datasets = await _resolve_datasets(writing, item)
         if item.get("geometry") is None:
-            item["geometry"] = await records.footprint_of(writing.connection, datasets)
+            item["geometry"] = await _footprint(writing, datasets)
             item.pop("bbox", None)
         created = now()
         if properties.get("datetime") is None and "start_datetime" not in properties:
@@ -138,7 +141,9 @@ async def _resolve_datasets(writing: Writing, item: Document) -> list[tuple[str,
         if split is not None and split not in _SPLITS:
             faults.append(Fault(f"{where}/ml-aoi:split", f"must be one of {', '.join(_SPLITS)}"))
         href = str(link.get("href"))
-        target = await _find_dataset(writing, href)
+        if href not in writing.datasets:
+            writing.datasets[href] = await _find_dataset(writing, href)
+        target = writing.datasets[href]
         if target is None:
             shown = href.replace(hrefs.ROOT, writing.base_url)
             detail = f"{shown} is no dataset version of this API"
@@ -153,6 +158,13 @@ async def _resolve_datasets(writing: Writing, item: Document) -> list[tuple[str,
     if faults:
         raise invalid("The run's training data cannot be used.", *faults)
     return found
+
+
+async def _footprint(writing: Writing, datasets: list[tuple[str, str]]) -> Document | None:
+    key = tuple(datasets)
+    if key not in writing.footprints:
+        writing.footprints[key] = await records.footprint_of(writing.connection, datasets)
+    return writing.footprints[key]
 
 
 async def _find_dataset(writing: Writing, href: str) -> tuple[str, str] | None:
@@ -173,7 +185,7 @@ def _check_asked(before: Document, after: Document) -> None:
     faults = [
         Fault(pointer("properties", name), "cannot be changed")
         for name in sorted(ASKED)
-        if before["properties"].get(name) != after["properties"].get(name)
+        if not equal_json(before["properties"].get(name), after["properties"].get(name))
     ]
     if _links(before, Rel.TRAINING_DATA) != _links(after, Rel.TRAINING_DATA):
         faults.append(Fault("/links", "the training data cannot be changed"))
@@ -235,7 +247,7 @@ def _check_user_change(before: Document, after: Document) -> None:
     }
     faults = changed_properties(before, after, allowed=free | {"mlops:status", "mlops:tags"})
     for part in ("geometry", "bbox", "assets"):
-        if before.get(part) != after.get(part):
+        if not equal_json(before.get(part), after.get(part)):
             faults.append(Fault(pointer(part), "cannot be changed"))
     for rel in (Rel.MODEL, Rel.WORKSPACE):
         if _links(before, rel) != _links(after, rel):

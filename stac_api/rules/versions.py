@@ -81,14 +81,14 @@ async def link_older(writing: Writing, item: Document, name: str) -> None:
     if not older:
         return
     latest = _link(Rel.LATEST_VERSION, collection, item["id"])
-    await records.set_link(writing.connection, collection, older, latest)
+    await records.set_link(writing.connection, writing.place, older, latest)
     predecessors = [
         link["href"].rsplit("/", 1)[-1]
         for link in item["links"]
         if link["rel"] == Rel.PREDECESSOR_VERSION
     ]
     successor = _link(Rel.SUCCESSOR_VERSION, collection, item["id"])
-    await records.set_link(writing.connection, collection, predecessors, successor)
+    await records.set_link(writing.connection, writing.place, predecessors, successor)
 
 
 _VERSION_RELS = frozenset({Rel.LATEST_VERSION, Rel.PREDECESSOR_VERSION, Rel.SUCCESSOR_VERSION})

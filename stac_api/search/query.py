@@ -23,9 +23,9 @@ from stac_api.search.statement import Arguments
 
 @dataclass(frozen=True)
 class Page:
-    """A page of items as JSON texts; ``matched`` where it was counted or is plain to see."""
+    """A page of items, each as JSON; ``matched`` where it was counted or is plain to see."""
 
-    items: list[str]
+    items: list[bytes]
     next: str | None
     previous: str | None
     matched: int | None
@@ -90,7 +90,7 @@ async def _segment(
     values = ", ".join(f"{key.text} AS key{n}" for n, key in enumerate(keys))
     # Built of constants and checked names; every value is an argument.
     statement = (
-        f"SELECT mlops.document_text(i) AS item, {values} FROM pgstac.items i"  # noqa: S608
+        f"SELECT mlops.document_json(i) AS item, {values} FROM pgstac.items i"  # noqa: S608
         f" WHERE {' AND '.join(conditions)}"
         f" ORDER BY {order_by(keys, segment, backwards=backwards)} LIMIT {int(limit)}"
     )

@@ -73,7 +73,7 @@ async def _answer(
     end: Document = {"links": links, "numberReturned": len(page.items)}
     if page.matched is not None:
         end["numberMatched"] = page.matched
-    features = render(",".join(page.items), base_url_of(request))
+    features = render(b",".join(page.items), base_url_of(request))
     if search.fields is not None:
         features = _with_fields(features, search.fields)
     content = b'{"type":"FeatureCollection","features":[' + features + b"]," + orjson.dumps(end)[1:]

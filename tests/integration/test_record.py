@@ -133,6 +133,15 @@ class TestRun:
             with pytest.raises(ConflictError, match="immutable"):
                 workspace.merge_patch(RUNS, run["id"], change)
 
+    def test_a_number_is_not_a_truth(self, workspace: Api) -> None:
+        run, _ = workspace.create_item(RUNS, run_item(**{"mlops:hyperparameters": {"epochs": 1}}))
+        asked = "mlops:hyperparameters"
+        with pytest.raises(ConflictError, match="immutable"):
+            workspace.merge_patch(RUNS, run["id"], {"properties": {asked: {"epochs": True}}})
+        # A client in JavaScript cannot say which of the two it read.
+        same = {"properties": {asked: {"epochs": 1.0}, "title": "described"}}
+        assert workspace.merge_patch(RUNS, run["id"], same)["properties"]["title"] == "described"
+
     def test_measures_are_the_systems(self, api_server: ApiServer, workspace: Api) -> None:
         run, _ = workspace.create_item(RUNS, run_item())
         change = {"properties": {"mlops:metrics": {"val_f1": 0.5}, "mlops:attempt": 1}}

@@ -1,16 +1,32 @@
 -- Exactly one event for each committed change, whoever writes it and however.
 
--- Items that were deleted in a transaction that may put them back: pgstac's update_item and upsert
--- are a DELETE and an INSERT. Rows of ended transactions mean nothing and go with the next delete.
-CREATE UNLOGGED TABLE mlops.replaced (
-    transaction xid8 NOT NULL,
-    collection text NOT NULL,
-    item text NOT NULL,
-    before jsonb NOT NULL,
-    etag text NOT NULL,
-    event bigint, -- the event that told of the deletion
-    PRIMARY KEY (transaction, collection, item)
-);
+-- The type of the event that a change is, or NULL for a change that is none.
+CREATE FUNCTION mlops.event_type(kind text, wants_events boolean, before jsonb, after jsonb)
+RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    IF kind = 'training-run' AND after IS NOT NULL THEN
+        IF before IS NULL
+            OR before->>'mlops:status' IS DISTINCT FROM after->>'mlops:status'
+        THEN
+            RETURN 'run.' || coalesce(after->>'mlops:status', 'accepted');
+        END IF;
+    ELSIF kind IN ('model', 'training-data') AND after IS NOT NULL THEN
+        IF before IS NULL THEN
+            RETURN kind || '.created';
+        ELSIF after->>'mlops:published' = 'true'
+            AND before->>'mlops:published' IS DISTINCT FROM 'true'
+        THEN
+            RETURN kind || '.published';
+        END IF;
+    END IF;
+    IF wants_events THEN
+        RETURN CASE WHEN before IS NULL THEN 'item.created'
+                    WHEN after IS NULL THEN 'item.deleted'
+                    ELSE 'item.updated' END;
+    END IF;
+    RETURN NULL;
+END;
+$$;
 
 CREATE FUNCTION mlops.add_event(
     type text, in_workspace text, changed pgstac.items, properties jsonb, etag text
@@ -27,7 +43,9 @@ LANGUAGE sql SET search_path = mlops, pgstac, public AS $$
     RETURNING seq;
 $$;
 
-CREATE OR REPLACE FUNCTION mlops.record_change() RETURNS trigger
+-- Runs in the writer's transaction, so every writer is covered and a rolled-back change leaves
+-- nothing. SECURITY DEFINER: a writer needs rights on pgstac only.
+CREATE FUNCTION mlops.record_change() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = mlops, pgstac, public AS $$
 DECLARE
     changed pgstac.items;
@@ -39,7 +57,6 @@ DECLARE
     type text;
     told bigint;
     was replaced;
-    etag_now text;
 BEGIN
     IF TG_OP = 'DELETE' THEN changed := OLD; ELSE changed := NEW; END IF;
     SELECT content->>'mlops:workspace', content->>'mlops:kind',
@@ -50,12 +67,11 @@ BEGIN
         RETURN NULL;
     END IF;
     IF TG_OP <> 'INSERT' THEN before := OLD.content->'properties'; END IF;
-    IF TG_OP <> 'DELETE' THEN
-        after := NEW.content->'properties';
-        etag_now := mlops.etag(NEW);
-    END IF;
+    IF TG_OP <> 'DELETE' THEN after := NEW.content->'properties'; END IF;
 
-    IF kind = 'training-run' THEN
+    IF kind = 'training-run'
+        AND before->'mlops:status' IS DISTINCT FROM after->'mlops:status'
+    THEN
         IF after->>'mlops:status' IN ('accepted', 'running') THEN
             INSERT INTO open_runs (collection, item) VALUES (changed.collection, changed.id)
                 ON CONFLICT DO NOTHING;
@@ -64,7 +80,8 @@ BEGIN
         END IF;
     END IF;
 
-    IF TG_OP = 'UPDATE' AND etag_now = mlops.etag(OLD) THEN
+    -- 1 and 1.0 are equal, but not the same to a reader: only the ETag knows.
+    IF TG_OP = 'UPDATE' AND NEW.content = OLD.content AND mlops.etag(NEW) = mlops.etag(OLD) THEN
         RETURN NULL;
     ELSIF TG_OP = 'INSERT' THEN
         DELETE FROM replaced r
@@ -73,14 +90,15 @@ BEGIN
             RETURNING * INTO was;
         IF FOUND THEN
             DELETE FROM outbox WHERE seq = was.event;
-            IF was.etag = etag_now THEN RETURN NULL; END IF;
+            IF was.etag = mlops.etag(NEW) THEN RETURN NULL; END IF;
             before := was.before;
         END IF;
     END IF;
 
     type := event_type(kind, wants_events, before, after);
     IF type IS NOT NULL THEN
-        told := add_event(type, in_workspace, changed, coalesce(after, before), etag_now);
+        told := add_event(type, in_workspace, changed, coalesce(after, before),
+            CASE WHEN TG_OP <> 'DELETE' THEN mlops.etag(changed) END);
     END IF;
     IF TG_OP = 'DELETE' THEN
         DELETE FROM replaced WHERE ctid = ANY (ARRAY(
@@ -94,6 +112,10 @@ BEGIN
     RETURN NULL;
 END;
 $$;
+
+CREATE TRIGGER mlops_record_change
+    AFTER INSERT OR UPDATE OR DELETE ON pgstac.items
+    FOR EACH ROW EXECUTE FUNCTION mlops.record_change();
 
 -- pgstac drops the table that a collection's items lie in, which no trigger of theirs sees.
 CREATE FUNCTION mlops.record_collection_deletion() RETURNS trigger
