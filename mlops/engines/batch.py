@@ -3,7 +3,7 @@
 import re
 import signal
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from mlops.engines import EngineRefusedError, JobHandle, JobSpec, JobState, Phase
@@ -67,7 +67,8 @@ class BatchEngine:
             submit_client = cloud_client("batch", repeat=False)
         self._submit_client = submit_client
         self._types = types or read_instance_types(settings.instance_types)
-        self._submissions = Submissions(store, self._find, now=now)
+        lifetime = timedelta(seconds=settings.claim_seconds)
+        self._submissions = Submissions(store, self._find, lifetime, now)
 
     def start(self, job: JobSpec) -> JobHandle:
         """Submit the job once, or find the one already submitted under its name."""

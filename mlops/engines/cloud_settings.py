@@ -114,3 +114,6 @@ class BatchSettings(CloudEngineSettings):
     """What a run gets that names none: a job asks for the GPUs, vCPUs and memory of this type."""
     spot_retries: Annotated[int, Field(ge=0, le=9)] = 5
     """How often Batch itself starts a job again whose spot machine was taken."""
+    claim_seconds: Annotated[float, Field(gt=0)] = 300
+    """After which whoever began to submit a job and did not finish is dead for sure: longer than
+    a function may run."""

@@ -51,7 +51,7 @@ class Submissions:
     Args:
         store: where they lie.
         find: asks the engine by name.
-        lifetime: after which a claim's owner is dead for sure; longer than a function may run.
+        lifetime: after which a claim's owner is dead for sure.
         now: the time, UTC.
     """
 
@@ -59,8 +59,8 @@ class Submissions:
         self,
         store: S3Store,
         find: Find,
-        lifetime: timedelta = timedelta(minutes=5),
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        lifetime: timedelta,
+        now: Callable[[], datetime],
     ) -> None:
         self._store = store
         self._find = find

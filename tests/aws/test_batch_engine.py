@@ -44,6 +44,12 @@ def engine(fakes: FakeEngines, store: S3Store, **changes: Any) -> BatchEngine:
     return BatchEngine(batch_settings(**changes), store, batch, batch, now=lambda: now_of(fakes))
 
 
+def submissions_of(fakes: FakeEngines, store: S3Store) -> Submissions:
+    """What a function does that never comes to ask Batch."""
+    lifetime = timedelta(seconds=batch_settings().claim_seconds)
+    return Submissions(store, lambda _name, _queue: None, lifetime, lambda: now_of(fakes))
+
+
 def request_of(fakes: FakeEngines) -> dict[str, Any]:
     (only,) = fakes.batch.jobs.values()
     return only.request
@@ -173,7 +179,7 @@ def test_a_job_that_lists_show_late(fakes: FakeEngines, store: S3Store) -> None:
 
 
 def test_a_function_that_dies_after_its_claim(fakes: FakeEngines, store: S3Store) -> None:
-    dead = Submissions(store, lambda _name, _queue: None, now=lambda: now_of(fakes))
+    dead = submissions_of(fakes, store)
     assert isinstance(dead.claim(job("dead").name, "gpu"), Claim)
     tried = engine(fakes, store)
     with pytest.raises(EngineBusyError):
@@ -195,7 +201,7 @@ def test_a_function_that_dies_before_it_writes_the_id(fakes: FakeEngines, store:
 
 
 def test_of_two_that_take_over_one_wins(fakes: FakeEngines, store: S3Store) -> None:
-    submissions = Submissions(store, lambda _name, _queue: None, now=lambda: now_of(fakes))
+    submissions = submissions_of(fakes, store)
     slow = submissions.claim("slow-1", "gpu")
     assert isinstance(slow, Claim)
     fakes.clock.advance(timedelta(minutes=6).total_seconds())
