@@ -5,7 +5,6 @@ import threading
 import time
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
@@ -30,21 +29,13 @@ from training.reporter import Reporter, Standing
 from training.script import shortened
 from training.spool import LogTail, MetricsSpool
 from training.staging import BadInputError, StoppedError
-from training.work import Notes, Work, now
+from training.work import Ending, Notes, Work, now
 
 # How long an ended job waits for an API that is away, and how long one that is being stopped.
 _PATIENCE = 900.0
 _PATIENCE_STOPPED = 5.0
 # An engine ends a job at the same time limit: which of the two was first makes no difference.
 _LIMIT_MARGIN = 2.0
-
-
-@dataclass(frozen=True)
-class Ending:
-    """How the job ended and, in one line, why."""
-
-    code: ExitCode
-    reason: str
 
 
 class Agent:
@@ -63,7 +54,7 @@ class Agent:
         self._began = time.monotonic()
         self._stopping = threading.Event()
         self._over_time = False
-        self._notes = Notes(place.folders.log, place.shows_output)
+        self._notes = Notes(place)
         self._note = self._notes.write
         devices = find_devices()
         self._measured_environment = describe_environment(document.framework, devices)
@@ -124,7 +115,7 @@ class Agent:
         if self._work.stopping.is_set() or code is None:
             return self._stopped_ending()
         if code != 0:
-            return Ending(ExitCode.USER_CODE_FAILED, self._work.failure_reason(code))
+            return self._work.ending(code)
         fault = self._missing_model()
         if fault is not None:
             return Ending(ExitCode.USER_CODE_FAILED, fault)

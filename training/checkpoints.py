@@ -6,7 +6,9 @@ new attempt begins. SageMaker copies that folder to the object store and back by
 """
 
 import contextlib
+import shutil
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +20,10 @@ from training.staging import StoppedError
 
 KEPT_FOLDER = ".mlops"
 """Below the checkpoint folder: the agent's own."""
-_SECONDS = 15.0
+_HELD = ".part-held"
+_SECONDS = 10.0
+_KEEP_SECONDS = 1.0
+_REST_SECONDS = 5.0
 
 Note = Callable[[str], None]
 
@@ -56,8 +61,17 @@ class KeptFile:
 class _Seen:
     """A file as it was when it was looked at."""
 
+    file: int
     size: int
-    modified: int
+    modified: float
+
+    def is_whole(self, before: "_Seen | None") -> bool:
+        """Whether it is likely that nobody writes to it any more.
+
+        It has come to rest, or took the place of the one that was seen ``before``.
+        """
+        replaced = before is not None and before.file != self.file
+        return replaced or before == self or time.time() - self.modified > _REST_SECONDS
 
 
 class Checkpoints:
@@ -121,44 +135,77 @@ class Checkpoints:
                 self._store.delete(key)
 
     def _run(self) -> None:
-        while not self._closing.wait(_SECONDS):
+        # A platform copies the folder whenever it likes: there nothing may lag behind for long.
+        pause = _KEEP_SECONDS if self._store is None else _SECONDS
+        while not self._closing.wait(pause):
             self._copy(final=False)
 
     def _copy(self, final: bool) -> None:
         try:
-            for kept in self._kept:
-                kept.save()
+            changed = [] if self._store is None else self._hold(final)
+            # After the checkpoints are held: metrics are never older than what goes on from them.
+            self._save_kept()
             if self._store is not None:
-                self._upload(self._store, final)
+                self._upload(self._store, changed)
         except Exception:  # noqa: BLE001 - a checkpoint that cannot be kept must not end the training
             self._note(f"checkpoints could not be kept now:\n{traceback.format_exc()}")
 
-    def _upload(self, store: ObjectStore, final: bool) -> None:
-        """Store what changed, oldest first: what names other files is written after them."""
-        for path, seen in sorted(self._changed(final), key=lambda change: change[1].modified):
+    def _save_kept(self) -> None:
+        for kept in self._kept:
+            kept.save()
+
+    def _hold(self, final: bool) -> list[tuple[Path, _Seen]]:
+        """What changed, each under a second name: so the very file is stored that was looked at,
+        also when the script puts another in its place."""
+        held = self._folder / KEPT_FOLDER / _HELD
+        shutil.rmtree(held, ignore_errors=True)
+        holding = []
+        for path, seen in self._changed(final):
+            name = held / path.relative_to(self._folder)
+            name.parent.mkdir(parents=True, exist_ok=True)
             with contextlib.suppress(FileNotFoundError):  # the script has removed it meanwhile
-                store.put_file(f"{self._prefix}{path.relative_to(self._folder).as_posix()}", path)
-                self._stored[path] = seen
+                name.hardlink_to(path)
+                holding.append((path, seen))
+        return holding
+
+    def _upload(self, store: ObjectStore, changed: list[tuple[Path, _Seen]]) -> None:
+        """Store the kept files, then what changed, oldest first: what names other files is
+        written after them."""
+        held = self._folder / KEPT_FOLDER / _HELD
+        for kept in self._kept:
+            seen = _look(kept.path)
+            if self._stored.get(kept.path) != seen:
+                store.put_file(self._key(kept.path), kept.path)
+                self._stored[kept.path] = seen
+        for path, seen in sorted(changed, key=lambda change: change[1].modified):
+            store.put_file(self._key(path), held / path.relative_to(self._folder))
+            self._stored[path] = seen
+        shutil.rmtree(held, ignore_errors=True)
+
+    def _key(self, path: Path) -> str:
+        return f"{self._prefix}{path.relative_to(self._folder).as_posix()}"
 
     def _changed(self, final: bool) -> list[tuple[Path, _Seen]]:
         changed = []
         for path in sorted(self._folder.rglob("*")):
             try:
-                if not path.is_file() or path.name.startswith(".part-"):
+                if KEPT_FOLDER in path.relative_to(self._folder).parts or path.name.startswith(
+                    ".part-"
+                ):
+                    continue
+                if not path.is_file():
                     continue
                 seen = _look(path)
             except FileNotFoundError:
                 # The script replaced or removed it since the folder was listed.
                 continue
-            own = path.parent.name == KEPT_FOLDER
-            # A file that still grows is not whole: it is stored when it has come to rest.
-            rests = final or own or self._looked_at.get(path) == seen
+            whole = final or seen.is_whole(self._looked_at.get(path))
             self._looked_at[path] = seen
-            if rests and self._stored.get(path) != seen:
+            if whole and self._stored.get(path) != seen:
                 changed.append((path, seen))
         return changed
 
 
 def _look(path: Path) -> _Seen:
     status = path.stat()
-    return _Seen(status.st_size, status.st_mtime_ns)
+    return _Seen(status.st_ino, status.st_size, status.st_mtime)

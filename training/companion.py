@@ -10,7 +10,7 @@ from training.environment import find_devices
 from training.place import Place
 from training.script import shortened
 from training.staging import BadInputError, StoppedError
-from training.work import Notes, Work
+from training.work import Ending, Notes, Work
 
 
 class Companion:
@@ -24,7 +24,7 @@ class Companion:
         environment: Mapping[str, str],
     ) -> None:
         self._document, self._place = document, place
-        self._notes = Notes(place.folders.log, place.shows_output)
+        self._notes = Notes(place)
         self._work = Work(document, place, store, environment, find_devices(), self._notes.write)
 
     def run(self) -> ExitCode:
@@ -32,32 +32,32 @@ class Companion:
         limit = threading.Timer(self._document.max_runtime, self.stop)
         limit.daemon = True
         limit.start()
-        stopped = (ExitCode.PLATFORM_FAULT, "the job was asked to stop")
+        stopped = Ending(ExitCode.PLATFORM_FAULT, "the job was asked to stop")
         try:
             self._work.checkpoints.restore(self._work.stopping)
             code = self._work.run()
             ending = stopped if self._work.stopping.is_set() or code is None else self._ending(code)
         except BadInputError as error:
-            ending = (ExitCode.BAD_INPUT, str(error))
+            ending = Ending(ExitCode.BAD_INPUT, str(error))
         except StoppedError:
             ending = stopped
         except Exception as error:  # noqa: BLE001 - whatever it is, the engine gets the code that says "not the user's doing"
             self._notes.write(traceback.format_exc())
-            ending = (ExitCode.PLATFORM_FAULT, f"the job could not go on: {error!r}")
+            ending = Ending(ExitCode.PLATFORM_FAULT, f"the job could not go on: {error!r}")
         finally:
             limit.cancel()
-        exit_code, reason = ending[0], shortened(ending[1])
+        reason = shortened(ending.reason)
         self._notes.write(reason)
-        if exit_code is not ExitCode.DONE:
+        if ending.code is not ExitCode.DONE:
             self._place.tell_failure(reason)
         self._notes.close()
-        return exit_code
+        return ending.code
 
     def stop(self) -> None:
         """End the script."""
         self._work.halt()
 
-    def _ending(self, code: int) -> tuple[ExitCode, str]:
+    def _ending(self, code: int) -> Ending:
         if code == 0:
-            return ExitCode.DONE, "this host's part of the training ended"
-        return ExitCode.USER_CODE_FAILED, self._work.failure_reason(code)
+            return Ending(ExitCode.DONE, "this host's part of the training ended")
+        return self._work.ending(code)

@@ -7,9 +7,13 @@ import signal
 import subprocess
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-_TAIL_BYTES = 16 << 10
+from training.torchrun import first_failure
+
+# Of eight processes each writes its own traceback.
+_TAIL_BYTES = 128 << 10
 _LONGEST_REASON = 500
 _LAST_LINES = 3
 
@@ -86,17 +90,35 @@ class Script:
                     self._process.kill()
 
 
-def failure_reason(code: int, log: Path, log_offset: int) -> str:
-    """One line that says why a script failed.
+@dataclass(frozen=True)
+class Failure:
+    """Why a script failed, in one line, and whether another machine was the cause."""
+
+    reason: str
+    elsewhere: bool = False
+
+
+def find_failure(code: int, log: Path, log_offset: int) -> Failure:
+    """Why a script failed.
 
     ``code`` is its return code, ``log`` what it wrote from ``log_offset`` on. The message of the
     exception that ended it is preferred; without one, the last lines are shown.
     """
     if code < 0:
-        return _killed_reason(-code)
+        return Failure(_killed_reason(-code))
     lines = _last_lines(log, log_offset)
+    if (failure := first_failure(lines)) is not None:
+        if failure.code < 0:
+            return Failure(_killed_reason(-failure.code))
+        if failure.lost_peer:
+            reason = (
+                "another host of the job was lost, or its part of the training failed: "
+                "the engine's log of that host says why"
+            )
+            return Failure(reason, elsewhere=True)
+        code, lines = failure.code, failure.lines
     detail = _exception(lines) or " | ".join(lines[-_LAST_LINES:]) or "it wrote nothing to its log"
-    return shortened(f"the training script failed with exit code {code}: {detail}")
+    return Failure(shortened(f"the training script failed with exit code {code}: {detail}"))
 
 
 def shortened(text: str) -> str:

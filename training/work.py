@@ -3,10 +3,10 @@
 import os
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
-from mlops.jobs import JobDocument
+from mlops.jobs import ExitCode, JobDocument
 from mlops.recipes import RECIPES
 from mlops.storage import ObjectStore, keys
 from training.checkpoints import Checkpoints
@@ -14,16 +14,24 @@ from training.contract import launcher, script_command, script_environment
 from training.echo import Echo
 from training.environment import Devices
 from training.place import Place
-from training.script import Script, failure_reason
+from training.script import Script, find_failure
 from training.staging import BadInputError, merged_classes, stage
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a job ended and, in one line, why."""
+
+    code: ExitCode
+    reason: str
 
 
 class Notes:
     """The agent's own lines, in the job's log and in what the platform collects."""
 
-    def __init__(self, log: Path, echo: bool) -> None:
-        self._log = log
-        self._echo = Echo(log) if echo else None
+    def __init__(self, place: Place) -> None:
+        self._log = place.folders.log
+        self._echo = Echo(self._log, place.folders.metrics) if place.shows_output else None
 
     def write(self, text: str) -> None:
         """Add a line."""
@@ -103,9 +111,12 @@ class Work:
         if self._script is not None:
             self._script.stop()
 
-    def failure_reason(self, code: int) -> str:
-        """One line that says why the script ended with ``code``."""
-        return failure_reason(code, self._place.folders.log, self._log_offset)
+    def ending(self, code: int) -> Ending:
+        """What it means that the script ended with ``code``, other than 0."""
+        failure = find_failure(code, self._place.folders.log, self._log_offset)
+        if failure.elsewhere:
+            return Ending(ExitCode.PLATFORM_FAULT, failure.reason)
+        return Ending(ExitCode.USER_CODE_FAILED, failure.reason)
 
 
 def recipe_module(document: JobDocument) -> str:

@@ -15,7 +15,7 @@ from rasterio.transform import from_origin
 
 from mlops.datasets.manifest import Manifest, ManifestFile, ManifestSample
 from mlops.jobs import JobDataset, JobDocument, Split
-from mlops.storage import keys
+from mlops.storage import ObjectStore, keys
 from mlops.storage.folder import FolderStore
 
 CLASSES: list[dict[str, Any]] = [
@@ -101,7 +101,7 @@ def write_chip(
 
 
 def store_dataset(
-    store: FolderStore,
+    store: ObjectStore,
     chips: Sequence[Chip],
     *,
     item: str = "fields-v1",
@@ -130,7 +130,7 @@ def store_dataset(
         )
         for chip in chips
     ]
-    path = store.folder / "manifest.parquet"
+    path = chips[0].data.with_name("manifest.parquet")
     Manifest.of(samples, classes).write(path)
     content = path.read_bytes()
     path.unlink()

@@ -1,6 +1,5 @@
 """A training that was interrupted, and one in several processes: what comes of them."""
 
-import itertools
 import json
 import subprocess
 import sys

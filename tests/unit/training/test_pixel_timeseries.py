@@ -26,7 +26,7 @@ from training.contract import Hosts, WorkFolders, launcher, script_command, scri
 from training.outputs import last_values, read_metrics
 from training.recipes.pixel_timeseries.network import GapFilling
 from training.recipes.pixel_timeseries.scores import baseline_scores, confusion_matrix, scores
-from training.script import failure_reason
+from training.script import find_failure
 from training.staging import stage
 
 MakeDocument = Callable[..., JobDocument]
@@ -297,7 +297,7 @@ def test_what_fails_ends_with_a_reason(
     ran = run_recipe(store, document([store_dataset(store, chips)], **changes), tmp_path / "work")
 
     assert ran.code == 1
-    line = failure_reason(ran.code, ran.folders.log, 0)
+    line = find_failure(ran.code, ran.folders.log, 0).reason
     assert "\n" not in line
     assert re.search(reason, line), line
     assert not (ran.folders.model / "model.json").exists()
@@ -313,7 +313,7 @@ def test_samples_with_other_dates_are_named(
     ran = run_recipe(store, document([store_dataset(store, chips)]), tmp_path / "work")
 
     assert ran.code == 1
-    assert "sample short has 11 dates" in failure_reason(ran.code, ran.folders.log, 0)
+    assert "sample short has 11 dates" in find_failure(ran.code, ran.folders.log, 0).reason
 
 
 def test_a_label_that_is_no_class_is_named(
@@ -323,7 +323,7 @@ def test_a_label_that_is_no_class_is_named(
     ran = run_recipe(store, document([dataset]), tmp_path / "work")
 
     assert ran.code == 1
-    assert "label value 3" in failure_reason(ran.code, ran.folders.log, 0)
+    assert "label value 3" in find_failure(ran.code, ran.folders.log, 0).reason
 
 
 def test_gaps_are_filled_as_numpy_interpolates() -> None:

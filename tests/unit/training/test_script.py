@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from training.script import Script, failure_reason
+from training.script import Script, find_failure
 
 
 def _script(code: str, tmp_path: Path, grace: float = 5.0) -> tuple[Script, Path]:
@@ -19,7 +19,7 @@ def _reason(code: str, tmp_path: Path) -> str:
     script, log = _script(code, tmp_path)
     ended = script.run()
     assert ended is not None
-    return failure_reason(ended, log, 0)
+    return find_failure(ended, log, 0).reason
 
 
 def test_output_and_errors_are_captured_after_what_is_there(tmp_path: Path) -> None:

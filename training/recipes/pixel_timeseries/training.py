@@ -128,8 +128,9 @@ def train(
         previous = None if checkpoint is None else checkpoint.best_metrics[metric]
         is_best = previous is None or _better(metrics[metric], previous, goal)
         checkpoint = step.checkpoint(epoch, metrics, None if is_best else checkpoint)
-        save(checkpoint)
+        # Told first: an epoch that is not in the checkpoint is trained and told again.
         after_epoch(epoch, metrics, is_best)
+        save(checkpoint)
     if validation is None:
         return None
     assert checkpoint is not None
