@@ -48,7 +48,14 @@ def explain(error: Exception) -> tuple[ExitCode, str] | None:
         return ExitCode.FAILED, named
     kinds = _kinds()
     code = next((code for kind, code in kinds if isinstance(error, kind)), None)
-    return None if code is None else (code, str(error))
+    return None if code is None else (code, f"{error}{_advice(error)}")
+
+
+def _advice(error: Exception) -> str:
+    """What to do about an error whose sentence is the API's."""
+    if getattr(error, "status", None) != 401:
+        return ""
+    return " (set MLOPS_TOKEN to a token of the deployment's issuer that has not expired)"
 
 
 def _missing_module(error: ModuleNotFoundError) -> tuple[ExitCode, str]:
@@ -63,6 +70,7 @@ def _kinds() -> list[tuple[type[Exception], ExitCode]]:
     """Kinds of error with their codes, the narrow before the wide; imported once one occurred."""
     from mlops import api
     from mlops.datasets import DatasetError
+    from mlops.dead_letters import DeadLetterError
     from mlops.engines.cloud_settings import EngineSettingsError
     from mlops.engines.instance_types import InstanceTypesError
     from mlops.items.ids import InvalidIdError
@@ -77,6 +85,7 @@ def _kinds() -> list[tuple[type[Exception], ExitCode]]:
         (api.ApiError, ExitCode.REFUSED),
         (api.FileChangedError, ExitCode.REFUSED),
         (DatasetError, ExitCode.REFUSED),
+        (DeadLetterError, ExitCode.NOT_FOUND),
         (AssetError, ExitCode.REFUSED),
         (InvalidIdError, ExitCode.USAGE),
         (WorkspaceChoiceError, ExitCode.USAGE),

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from cli import data, engine, local, model, run, workspace
+from cli import data, dlq, engine, local, model, run, workspace
 from cli.demo import command as demo
 from cli.failures import FailingGroup
 
@@ -30,6 +30,7 @@ app.add_typer(data.app, name="data")
 app.add_typer(run.app, name="run")
 app.add_typer(model.app, name="model")
 app.add_typer(engine.app, name="engine")
+app.add_typer(dlq.app, name="dlq")
 
 
 def _print_version(wanted: bool) -> None:

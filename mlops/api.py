@@ -4,6 +4,7 @@ import hashlib
 import random
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -242,8 +243,7 @@ class Api:
             part.unlink(missing_ok=True)
 
     def _save(self, url: str, path: Path, on_received: Callable[[int], None] | None) -> None:
-        client = self._http if url.startswith(self.url + "/") else self._bare
-        with client.stream("GET", url, follow_redirects=True) as response:
+        with self._reading(url) as response:
             if response.is_error:
                 response.read()
                 _raise_for_problem(response)
@@ -252,6 +252,19 @@ class Api:
                     file.write(chunk)
                     if on_received:
                         on_received(len(chunk))
+
+    @contextmanager
+    def _reading(self, url: str) -> Iterator[httpx.Response]:
+        """What ``url`` gives. Where the API answers with a place in the object store, that gets
+        neither our token nor our signature."""
+        if url.startswith(self.url + "/"):
+            with self._http.stream("GET", url) as response:
+                if not response.has_redirect_location:
+                    yield response
+                    return
+                url = str(response.url.join(response.headers["Location"]))
+        with self._bare.stream("GET", url, follow_redirects=True) as response:
+            yield response
 
     def _patch(self, collection: str, item: str, patch: Any, media_type: str) -> Item:
         path = f"/collections/{collection}/items/{item}"
@@ -317,7 +330,9 @@ def _problem(response: httpx.Response) -> dict[str, Any]:
 
 def _detail(response: httpx.Response) -> str:
     problem = _problem(response)
-    detail = str(problem.get("detail") or response.reason_phrase or "request failed")
+    # A gateway before the API says "message".
+    said = problem.get("detail") or problem.get("message")
+    detail = str(said or response.reason_phrase or "request failed")
     errors = problem.get("errors") or []
     lines = [f"{error.get('pointer') or '/'}: {error.get('detail')}" for error in errors]
     return "\n  ".join([detail, *lines])

@@ -88,7 +88,7 @@ def _running(settings: LocalSettings, place: Home) -> Iterator[Check]:
         yield Check("service", False, detail, f"mlops up; its log is {place.log}")
         return
     yield Check("service", True, f"answers at {url}, database {health['database']}")
-    yield _attempt("event queue", lambda: _queue(_database_url(settings, place)))
+    yield _attempt("event queue", lambda: _queue(database_url_of(settings, place)))
 
 
 def _attempt(name: str, check: Callable[[], Check]) -> Check:
@@ -115,7 +115,8 @@ def _queue(database_url: str) -> Check:
     return Check("event queue", False, detail, "the service's log says more")
 
 
-def _database_url(settings: LocalSettings, place: Home) -> str:
+def database_url_of(settings: LocalSettings, place: Home) -> str:
+    """The URL of the database of a stack that runs; StartupError when it does not."""
     if settings.database_url is not None:
         return settings.database_url.get_secret_value()
     cluster = Cluster(place.folder)

@@ -113,14 +113,22 @@ class LocalQueue:
         with self._lock, self._transaction() as cursor:
             cursor.execute(f"NOTIFY {CHANNEL}")
 
-    def dead_letters(self) -> list[DeadLetter]:
+    def dead_letters(self, limit: int | None = 100) -> list[DeadLetter]:
         """What could not be delivered, newest first."""
         with self._lock, self._transaction() as cursor:
             rows = cursor.execute(
                 "SELECT id, function, body, receives, last_error, died::text"
-                " FROM mlops_queue.dead_letters ORDER BY died DESC LIMIT 100"
+                " FROM mlops_queue.dead_letters ORDER BY died DESC LIMIT %s",
+                (limit,),
             ).fetchall()
         return [DeadLetter(**row) for row in rows]
+
+    def revive(self, letters: list[int]) -> list[int]:
+        """Make messages of dead letters, to be tried anew; the ids of those that were there."""
+        with self._lock, self._transaction() as cursor:
+            rows = cursor.execute(_REVIVE, (letters,)).fetchall()
+            cursor.execute(f"NOTIFY {CHANNEL}")
+        return [row["id"] for row in rows]
 
     def has_open_runs(self) -> bool:
         """Whether any run has not ended."""
@@ -172,6 +180,13 @@ _RETRY = """
     UPDATE mlops_queue.messages
     SET last_error = %(error)s, due = now() + make_interval(secs => %(pause)s)
     WHERE id = %(id)s
+"""
+_REVIVE = """
+    WITH back AS (
+        DELETE FROM mlops_queue.dead_letters WHERE id = ANY(%s)
+        RETURNING id, function, body),
+    queued AS (INSERT INTO mlops_queue.messages (function, body) SELECT function, body FROM back)
+    SELECT id FROM back
 """
 _BURY = """
     WITH gone AS (DELETE FROM mlops_queue.messages WHERE id = %(id)s RETURNING *)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mlops.api import Api
 from mlops.sdk.data import Data
-from mlops.sdk.endpoint import find_url
+from mlops.sdk.endpoint import find_token, find_url
 from mlops.sdk.models import Models
 from mlops.sdk.runs import Runs
 from mlops.sdk.workspaces import Workspaces
@@ -16,7 +16,8 @@ class Client:
     ``url`` is the API's; left out, ``$MLOPS_URL``, else what `mlops up` wrote into ``home``
     (``$MLOPS_HOME`` or ``./.mlops``), else ``http://127.0.0.1:8080``. ``workspace`` is meant
     wherever a call names none. ``patience`` is how many seconds an API that does not answer is
-    waited for.
+    waited for. ``token`` is what an API that asks who calls is shown, a JSON Web Token of its
+    issuer; left out, ``$MLOPS_TOKEN``.
 
     >>> with Client("http://127.0.0.1:8080") as client:
     ...     client.url
@@ -30,8 +31,10 @@ class Client:
         *,
         workspace: str | None = None,
         patience: float = 20.0,
+        token: str | None = None,
     ) -> None:
-        self.api = Api(find_url(url, home), patience=patience)
+        found = find_url(url, home)
+        self.api = Api(found, token or find_token(found, url, home), patience=patience)
         self.workspaces = Workspaces(self.api, workspace)
         self.data = Data(self.api, self.workspaces)
         self.runs = Runs(self.api, self.workspaces, self.data)
