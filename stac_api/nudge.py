@@ -14,11 +14,11 @@ _MESSAGE = json.dumps({"source": "mlops.stac-api", "detail-type": "outbox.filled
 
 
 class Nudge:
-    """Sends a message to the relay's queue when the outbox is not empty.
+    """Sends messages to the relay's queue.
 
-    It looks instead of remembering what was written: so every writer is covered, and a message that
-    could not be sent is made good by the next write. ``client`` is boto3's; one is made from the
-    environment when it is first needed and none is given.
+    After a write it looks into the outbox instead of remembering what was written: so every writer
+    is covered, and a message that could not be sent is made good by the next write. ``client`` is
+    boto3's; one is made from the environment when it is first needed and none is given.
     """
 
     def __init__(self, queue_url: str, client: Any = None) -> None:
@@ -33,13 +33,16 @@ class Nudge:
         """
         try:
             if await pool.fetchval(_IS_WAITING):
-                await asyncio.to_thread(self._send)
+                await asyncio.to_thread(self.send)
         except Exception:
             logger.exception("the relay could not be told of new events; the sweep finds them")
 
-    def _send(self) -> None:
+    def send(self, seconds: int = 0) -> None:
+        """Tell the relay, after ``seconds``, to look at the outbox."""
         if self._client is None:
             import boto3
 
             self._client = boto3.client("sqs")
-        self._client.send_message(QueueUrl=self._queue_url, MessageBody=_MESSAGE)
+        self._client.send_message(
+            QueueUrl=self._queue_url, MessageBody=_MESSAGE, DelaySeconds=seconds
+        )

@@ -4,13 +4,18 @@ Each item's events go in the order of their commits. A call of PutEvents keeps n
 in part, so two events of one item are never in one call, and what comes after an event that was
 refused stays until that one is through. Rows are removed only after the bus has taken their events;
 a crash in between sends them again.
+
+While the bus is away the outbox is where events wait, for as long as it takes: the relay tells
+itself to come again, so no message of its queue becomes a dead letter, and the age of the oldest
+event is measured all the while.
 """
 
 import json
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -20,6 +25,7 @@ from pydantic_settings import SettingsConfigDict
 from mlops.event_bridge import MOST_BYTES, MOST_ENTRIES, EventBridgeBus
 from mlops.events import BusEvent
 from stac_api.database import Database, database_of
+from stac_api.nudge import Nudge
 from stac_api.observing import log_json
 from stac_api.outbox import Waiting, read_waiting, remove, seconds_of_oldest
 from stac_api.settings import DatabaseSettings
@@ -32,6 +38,7 @@ _LOCK_PATIENCE = "20s"
 _BATCH = 200
 # What a relay does after it has been told to stop: finish its call and its transaction.
 _MARGIN = 10.0
+_PAUSE = 60
 _METRIC = "OutboxOldestSeconds"
 
 
@@ -44,10 +51,31 @@ class Settings(DatabaseSettings):
     """Root of the STAC API as users see it: events link to it."""
     event_bus: str = "default"
     """Name of the EventBridge bus."""
+    relay_queue_url: str | None = None
+    """The relay's own queue, by which it tells itself to come again; without it, messages fail
+    while the bus is away, and are delivered again as the queue has it."""
 
 
-class RefusedError(Exception):
-    """The bus did not take all that waits; the message says why. What it took is removed."""
+class WaitingError(Exception):
+    """Some events wait still; the message says why. Those that the bus took are removed.
+
+    ``pause`` is how many seconds to wait before the next try.
+    """
+
+    def __init__(self, message: str, pause: int) -> None:
+        super().__init__(message)
+        self.pause = pause
+
+
+@dataclass
+class _Pass:
+    """What happened so far in one run over the outbox."""
+
+    sent: int = 0
+    refusals: dict[tuple[str, str], str] = field(default_factory=dict)
+    """Why the bus did not take an event, by item: what comes after it waits, too."""
+    away: str | None = None
+    """Why the bus cannot be asked at all."""
 
 
 class Relay:
@@ -64,7 +92,7 @@ class Relay:
         ``report`` is told how many seconds the oldest event waits that is left in the end.
 
         Raises:
-            RefusedError: some of it waits still. So it does when the time is over.
+            WaitingError: some of it waits still.
         """
         end = time.monotonic() + seconds
         with self._connect() as connection:
@@ -74,43 +102,49 @@ class Relay:
                 report(seconds_of_oldest(connection))
 
     def _drain(self, connection: psycopg.Connection[Any], end: float) -> int:
-        sent = 0
-        refusals: dict[tuple[str, str], str] = {}
+        done = _Pass()
         while True:
             with connection.transaction():
                 connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_PATIENCE}'")
                 connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
-                rows = read_waiting(connection, self._api_url, refusals, _BATCH)
-                taken = self._hand_over(rows, refusals)
-                remove(connection, taken)
-            sent += len(taken)
+                rows = read_waiting(connection, self._api_url, done.refusals, _BATCH)
+                remove(connection, self._hand_over(rows, done))
+            if done.away is not None:
+                raise WaitingError(f"the bus is away: {done.away}", _PAUSE)
             if len(rows) < _BATCH:
                 break
             if time.monotonic() > end:
-                raise RefusedError(f"the time is over after {sent} events; the rest is next")
-        if refusals:
-            item, reason = next(iter(refusals.items()))
-            raise RefusedError(
-                f"events of {len(refusals)} items were refused by the bus, the first of "
-                f"{'/'.join(item)}: {reason}"
+                raise WaitingError(f"the time is over after {done.sent} events", 0)
+        if done.refusals:
+            item, reason = next(iter(done.refusals.items()))
+            raise WaitingError(
+                f"events of {len(done.refusals)} items were refused by the bus, the first of "
+                f"{'/'.join(item)}: {reason}",
+                _PAUSE,
             )
-        return sent
+        return done.sent
 
-    def _hand_over(
-        self, rows: Sequence[Waiting], refusals: dict[tuple[str, str], str]
-    ) -> list[int]:
+    def _hand_over(self, rows: Sequence[Waiting], done: _Pass) -> list[int]:
         """Publish in order per item; what is refused, and all after it, is left out."""
-        taken = []
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        taken: list[int] = []
         pending = list(rows)
         while pending:
             call, pending = next_call(pending, self._bus.size)
-            answers = self._bus.publish_together([row.event for row in call])
+            try:
+                answers = self._bus.publish_together([row.event for row in call])
+            except (BotoCoreError, ClientError) as error:
+                # What earlier calls of this transaction handed over is removed all the same.
+                done.away = str(error)
+                return taken
             for row, refusal in zip(call, answers, strict=True):
                 if refusal is None:
                     taken.append(row.seq)
+                    done.sent += 1
                 else:
-                    refusals[row.item] = refusal
-            pending = [row for row in pending if row.item not in refusals]
+                    done.refusals[row.item] = refusal
+            pending = [row for row in pending if row.item not in done.refusals]
         return taken
 
     def _connect(self) -> psycopg.Connection[Any]:
@@ -165,31 +199,51 @@ def report_age(seconds: float, function: str) -> None:
     sys.stdout.flush()
 
 
+class Entrance:
+    """What the handler works with: the relay, and how it tells itself to come again."""
+
+    def __init__(self, relay: Relay, nudge: Nudge | None) -> None:
+        self._relay = relay
+        self._nudge = nudge
+
+    def __call__(self, event: dict[str, Any], context: Any) -> dict[str, Any]:
+        """Relay. Any message of the queue means: look at the outbox, so one look answers for all
+        of a batch."""
+        seconds = context.get_remaining_time_in_millis() / 1000 - _MARGIN
+        try:
+            sent = self._relay.run(seconds, lambda age: report_age(age, context.function_name))
+            logger.info("relayed", extra={"events": sent})
+        except WaitingError as error:
+            logger.error("events wait: %s", error)  # noqa: TRY400 - the message says all of it
+            if self._nudge is None:
+                return _all_failed(event)
+            try:
+                self._nudge.send(error.pause)
+            except Exception:
+                logger.exception("the relay could not tell itself to come again")
+                return _all_failed(event)
+        except Exception:
+            logger.exception("the outbox could not be relayed")
+            return _all_failed(event)
+        return {"batchItemFailures": []}
+
+
+def _all_failed(event: dict[str, Any]) -> dict[str, Any]:
+    ids = [str(record["messageId"]) for record in event.get("Records", [])]
+    return {"batchItemFailures": [{"itemIdentifier": one} for one in ids]}
+
+
 @cache
-def _from_environment() -> Relay:
+def _from_environment() -> Entrance:
     # The environment gives what the signature demands.
     settings = Settings()  # type: ignore[call-arg]
     log_json("INFO")
-    return Relay(database_of(settings), EventBridgeBus(settings.event_bus), settings.api_url)
+    bus = EventBridgeBus(settings.event_bus)
+    relay = Relay(database_of(settings), bus, settings.api_url)
+    url = settings.relay_queue_url
+    return Entrance(relay, None if url is None else Nudge(url))
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    """AWS Lambda's entry point.
-
-    Any message of the queue means: look at the outbox. One look answers for all of a batch; when
-    something waits still, all of them come again.
-    """
-    seconds = context.get_remaining_time_in_millis() / 1000 - _MARGIN
-    try:
-        relay = _from_environment()
-        sent = relay.run(seconds, lambda age: report_age(age, context.function_name))
-    except Exception:
-        logger.exception("the outbox could not be relayed")
-        return {"batchItemFailures": [{"itemIdentifier": i} for i in _message_ids(event)]}
-    logger.info("relayed", extra={"events": sent})
-    return {"batchItemFailures": []}
-
-
-def _message_ids(event: dict[str, Any]) -> Iterator[str]:
-    for record in event.get("Records", []):
-        yield str(record["messageId"])
+    """AWS Lambda's entry point."""
+    return _from_environment()(event, context)

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,10 +19,12 @@ from mlops.event_bridge import MOST_BYTES, EventBridgeBus
 from mlops.events import BusEvent
 from stac_api import relay_outbox
 from stac_api.database import GivenDatabase
+from stac_api.nudge import Nudge
 from stac_api.outbox import Waiting
-from stac_api.relay_outbox import RefusedError, Relay, next_call, report_age
+from stac_api.relay_outbox import Entrance, Relay, WaitingError, next_call, report_age
 from tests.fake_event_bridge import FakeEventBridge
 from tests.integration.conftest import run_item
+from tests.moto_server import Aws
 
 PUBLIC = "https://api.example.com"
 RUNS = "alps-training-runs"
@@ -136,7 +139,7 @@ def test_what_is_refused_holds_back_its_item_only(
         json.loads(entry["Detail"])["item"] == "bad" and entry["DetailType"] == "run.accepted"
     )
     ages: list[float] = []
-    with pytest.raises(RefusedError, match="bad: InternalFailure: told to"):
+    with pytest.raises(WaitingError, match="bad: InternalFailure: told to"):
         relay.run(30.0, ages.append)
     assert waiting(outbox) == ["bad run.accepted", "bad run.running"]
     assert len(ages) == 1
@@ -158,35 +161,77 @@ def test_a_poisoned_event_does_not_hold_up_what_comes_later(
     for number in range(7):
         record(outbox, f"r{number}", "run.accepted", "run.dismissed")
     bus.refuse = lambda entry: json.loads(entry["Detail"])["item"].startswith("poison")
-    with pytest.raises(RefusedError, match="7 items"):
+    with pytest.raises(WaitingError, match="7 items"):
         run(relay)
     assert len(waiting(outbox)) == 14
     assert all(types == ["run.accepted", "run.dismissed"] for types in told(bus).values())
     assert len(told(bus)) == 7
 
 
+BATCH = {"Records": [{"messageId": "one"}, {"messageId": "two"}]}
+FAILED = {"batchItemFailures": [{"itemIdentifier": "one"}, {"itemIdentifier": "two"}]}
+
+
 def test_a_bus_that_is_down_loses_nothing(
     outbox: psycopg.Connection[Any],
     bus: FakeEventBridge,
     relay: Relay,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    handler = Entrance(relay, None)
     record(outbox, "r", "run.accepted", "run.running")
     outbox.execute("UPDATE mlops.outbox SET time = now() - interval '10 minutes'")
-    monkeypatch.setattr(relay_outbox, "_from_environment", lambda: relay)
-    event = {"Records": [{"messageId": "one"}, {"messageId": "two"}]}
     bus.down = True
-    failed = {"batchItemFailures": [{"itemIdentifier": "one"}, {"itemIdentifier": "two"}]}
-    assert relay_outbox.handler(event, Context()) == failed
+    assert handler(BATCH, Context()) == FAILED
     metric = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert 600 <= metric["OutboxOldestSeconds"] < 660
     assert metric["FunctionName"] == "mlops-relay"
     assert waiting(outbox) == ["r run.accepted", "r run.running"]
     bus.down = False
-    assert relay_outbox.handler(event, Context()) == {"batchItemFailures": []}
+    assert handler(BATCH, Context()) == {"batchItemFailures": []}
     assert told(bus) == {"r": ["run.accepted", "run.running"]}
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["OutboxOldestSeconds"] == 0
+
+
+def test_the_relay_tells_itself_to_come_again(
+    outbox: psycopg.Connection[Any],
+    bus: FakeEventBridge,
+    relay: Relay,
+    aws: Aws,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(relay_outbox, "_PAUSE", 1)
+    queue = aws.queue("relay")
+    handler = Entrance(relay, Nudge(queue))
+    record(outbox, "r", "run.accepted")
+    bus.down = True
+    assert handler(BATCH, Context()) == {"batchItemFailures": []}
+    assert aws.messages(queue) == []
+    time.sleep(1.1)
+    assert len(aws.messages(queue)) == 1
+    aws.client("sqs").delete_queue(QueueUrl=queue)
+    assert handler(BATCH, Context()) == FAILED
+
+
+def test_a_bus_that_goes_away_between_two_calls(
+    outbox: psycopg.Connection[Any], bus: FakeEventBridge, relay: Relay
+) -> None:
+    """What it took before is not sent twice."""
+    record(outbox, "r", "run.accepted", "run.running")
+
+    def last_call(_: dict[str, Any]) -> bool:
+        bus.down = True
+        return False
+
+    bus.refuse = last_call
+    with pytest.raises(WaitingError, match="the bus is away"):
+        run(relay)
+    assert waiting(outbox) == ["r run.running"]
+
+
+def test_a_database_that_is_away_fails_the_messages(bus: FakeEventBridge) -> None:
+    nowhere = relay_of("postgresql://mlops@127.0.0.1:9/mlops", bus)
+    assert Entrance(nowhere, Nudge("http://127.0.0.1:9/queue"))(BATCH, Context()) == FAILED
 
 
 def test_when_its_time_is_over_the_rest_is_next(
@@ -195,7 +240,7 @@ def test_when_its_time_is_over_the_rest_is_next(
     monkeypatch.setattr(relay_outbox, "_BATCH", 5)
     for number in range(12):
         record(outbox, f"r{number}", "run.accepted")
-    with pytest.raises(RefusedError, match="time is over after 5"):
+    with pytest.raises(WaitingError, match="time is over after 5"):
         relay.run(-1.0, lambda _: None)
     assert len(waiting(outbox)) == 7
 
