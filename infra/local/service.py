@@ -32,6 +32,7 @@ from mlops.events import Function
 from mlops.storage import ObjectStore, StorageError, open_store
 from stac_api.app import create_app
 from stac_api.observing import AddRequestId
+from stac_api.settings import CommaSeparated
 from stac_api.settings import Settings as ApiSettings
 
 logger = logging.getLogger(__name__)
@@ -58,6 +59,8 @@ class LocalSettings(BaseSettings):
     """How many jobs run at once."""
     catalogues: list[Catalogue] = []
     """JSON; where published models and datasets are registered."""
+    public_hosts: CommaSeparated = []
+    """Names that a proxy, which asks for a login, serves the API under."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,7 @@ def _serve(
             token_secret=secret,
             engines=["local"],
             # No login on one machine: answer to its own names only, against DNS rebinding.
-            trusted_hosts=["127.0.0.1", "localhost"],
+            trusted_hosts=["127.0.0.1", "localhost", *settings.public_hosts],
         )
     )
     config = uvicorn.Config(

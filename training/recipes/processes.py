@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, distributed, nn
 
+from training.recipes.inputs import RecipeError
+
 # Longer than any epoch's evaluation, for which the others wait; a host that is gone is noticed
 # by its closed connection, not by this.
 _PATIENCE = timedelta(minutes=30)
@@ -28,6 +30,8 @@ class Processes:
     count: int = 1
     local: int = 0
     local_count: int = 1
+    gpus: int = 0
+    """How many GPUs its host shows."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Processes":
@@ -37,6 +41,7 @@ class Processes:
             count=int(environment.get("WORLD_SIZE", "1")),
             local=int(environment.get("LOCAL_RANK", "0")),
             local_count=int(environment.get("LOCAL_WORLD_SIZE", "1")),
+            gpus=int(environment.get("SM_NUM_GPUS", "0")),
         )
 
     @property
@@ -45,8 +50,18 @@ class Processes:
         return self.rank == 0
 
     def device(self) -> torch.device:
-        """Its own GPU, or the CPU."""
+        """Its own GPU, or the CPU where the machine has none or PyTorch was built without CUDA.
+
+        Raises:
+            RecipeError: the machine has GPUs that this PyTorch cannot use.
+        """
         if not torch.cuda.is_available():
+            if self.gpus and torch.version.cuda is not None:
+                raise RecipeError(
+                    f"this machine has {self.gpus} GPUs, but PyTorch {torch.__version__} cannot "
+                    f"use them: it needs a driver for CUDA {torch.version.cuda}; take a newer "
+                    "machine image, or a training image for an older CUDA"
+                )
             return torch.device("cpu")
         device = torch.device("cuda", self.local)
         torch.cuda.set_device(device)

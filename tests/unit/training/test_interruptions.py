@@ -6,13 +6,15 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 import torch
 
 from mlops.storage.folder import FolderStore
 from tests.unit.training.conftest import Chip, store_dataset
 from tests.unit.training.test_pixel_timeseries import MakeDocument, Ran, recipe_process, run_recipe
 from training.outputs import last_values, read_metrics
-from training.recipes.processes import epoch_seed
+from training.recipes.inputs import RecipeError
+from training.recipes.processes import Processes, epoch_seed
 from training.recipes.resuming import Checkpoint, CheckpointFile
 
 LONG = {"epochs": 40, "filters": 8, "dense_units": 16}
@@ -128,3 +130,14 @@ def test_every_epoch_and_process_has_a_seed_of_its_own() -> None:
     assert len(seeds) == 600
     assert epoch_seed(1, 2, 3) == epoch_seed(1, 2, 3)
     assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_gpus_that_cannot_be_used_end_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the CPU it would take days, at the price of GPUs."""
+    processes = Processes.from_environment({"SM_NUM_GPUS": "4"})
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    with pytest.raises(RecipeError, match=r"needs a driver for CUDA 13\.0"):
+        processes.device()
+    monkeypatch.setattr(torch.version, "cuda", None)
+    assert processes.device() == torch.device("cpu")
