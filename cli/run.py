@@ -53,6 +53,21 @@ def submit(
     max_runtime: Annotated[
         int | None, typer.Option(min=1, metavar="SECONDS", help="End the job after this long.")
     ] = None,
+    max_attempts: Annotated[
+        int | None, typer.Option(min=1, help="Try so often when the platform fails [default: 1].")
+    ] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="local, sagemaker or batch [default: the deployment's].")
+    ] = None,
+    instance_type: Annotated[
+        str | None, typer.Option(metavar="TYPE", help="Machine to train on, such as g5.xlarge.")
+    ] = None,
+    instances: Annotated[
+        int | None, typer.Option(min=1, help="Machines that train together [default: 1].")
+    ] = None,
+    spot: Annotated[
+        bool, typer.Option("--spot", help="Spare capacity: cheaper, may be interrupted.")
+    ] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Follow it until it has ended.")] = False,
     workspace: options.Workspace = None,
     url: options.Url = None,
@@ -74,6 +89,19 @@ def submit(
         "--title": title,
         "--id": run_id,
         "--max-runtime": max_runtime,
+        "--max-attempts": max_attempts,
+        "--engine": engine,
+        "--instance-type": instance_type,
+        "--instances": instances,
+        "--spot": spot,
+    }
+    compute = {
+        "engine": engine,
+        "instance_type": instance_type,
+        "instance_count": instances,
+        "spot": spot or None,
+        "max_runtime": max_runtime,
+        "max_attempts": max_attempts,
     }
     item: dict[str, Any] | None = None
     request: dict[str, Any] = {}
@@ -87,7 +115,7 @@ def submit(
             "task": task,
             "hyperparameters": dict(_parameter(text) for text in param or ()),
             "objective": _objective(objective) if objective else None,
-            "compute": {"max_runtime": max_runtime} if max_runtime else None,
+            "compute": {name: value for name, value in compute.items() if value is not None},
             "title": title,
             "run_id": run_id,
         }

@@ -140,6 +140,20 @@ def test_submit_by_flags_and_by_file(run: Run, submitted: str, tmp_path: Path) -
     assert len(document(run("run", "list", "--limit", "1", "--json"))) == 1
 
 
+def test_submit_says_where_to_train(run: Run, submitted: str) -> None:  # noqa: ARG001
+    arguments = "run submit --model landcover --recipe pixel-timeseries --data fields --json"
+    asked = "--engine local --instance-type ml.g5.xlarge --instances 2 --spot --max-attempts 3"
+    item = document(run(*arguments.split(), *asked.split(), "--max-runtime", "60"))
+    assert item["properties"]["mlops:compute"] == {
+        "engine": "local",
+        "instance_type": "ml.g5.xlarge",
+        "instance_count": 2,
+        "spot": True,
+        "max_attempts": 3,
+        "max_runtime": 60,
+    }
+
+
 @pytest.mark.parametrize(
     ("changes", "code"),
     [
