@@ -95,10 +95,8 @@ def test_an_image_is_built_pushed_and_named_by_its_digest(tools: dict[str, str])
     assert "aws ecr get-login-password --region eu-central-1" in calls
     # Both ends of the pipe start at once: their order is not given.
     registry = ECR.partition("/")[0]
-    assert f"docker login --username AWS --password-stdin {registry}
-" in calls
-    assert "password secret
-" in calls
+    assert f"docker login --username AWS --password-stdin {registry}" in calls.splitlines()
+    assert "password secret" in calls.splitlines()
     built = next(line for line in calls.splitlines() if "buildx build" in line)
     assert f"--tag {ECR}:v1 " in built
     assert built.endswith("--push")
