@@ -17,7 +17,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,10 @@ _GLIBC = range(34, 16, -1)
 _WHEEL_ARCHITECTURE = {"arm64": "aarch64", "x86_64": "x86_64"}
 # 1980-01-01: the earliest time that a zip file can say.
 _TIME = 315_532_800
-# Never read at run time: command-line scripts (they also name this machine's Python), tests, stubs.
-_LEFT_OUT = ("bin", "**/tests", "**/__pycache__", "**/*.pyi", "**/*.pyx", "**/*.pxd", "**/py.typed")
+# Never read at run time: command-line scripts (they also name this machine's Python), tests, stubs,
+# sources of what is compiled.
+_LEFT_OUT = ("bin", "**/tests", "**/__pycache__", "**/py.typed")
+_LEFT_OUT += tuple(f"**/*.{suffix}" for suffix in ("pyi", "pyx", "pxd", "pxi", "c", "h"))
 _NAME = re.compile(r"\A[A-Za-z0-9._-]+")
 
 
@@ -47,6 +49,7 @@ class Package:
     sources: tuple[str, ...]
     services: tuple[str, ...]
     from_source: tuple[str, ...]
+    left_out: tuple[str, ...]
     megabytes: int
 
 
@@ -69,6 +72,7 @@ def packages_of_functions() -> dict[str, Package]:
             tuple(part["sources"]),
             tuple(part["services"]),
             tuple(part.get("from_source", [])),
+            tuple(description["left_out"]),
             part["megabytes"],
         )
         for name, part in description["packages"].items()
@@ -135,7 +139,7 @@ def _name(requirement: str) -> str:
 def _dependencies(package: Package, target: Target) -> Path:
     # Functions with the same needs share one installation, also when they are built in parallel.
     constraints = (ROOT / "constraints.txt").read_bytes()
-    facts = [package.requirements, package.services, target.python, target.architecture]
+    facts = [asdict(package), asdict(target)]
     identity = hashlib.sha256(
         json.dumps(facts).encode() + constraints + Path(__file__).read_bytes()
     ).hexdigest()[:16]
@@ -147,7 +151,7 @@ def _dependencies(package: Package, target: Target) -> Path:
             wheels = CACHE / f"{package.name}.wheels"
             _make_wheels(package.from_source, wheels)
             _install(package, target, unfinished, wheels)
-            _trim(unfinished, package.services)
+            _trim(unfinished, package)
             unfinished.rename(folder)
     return folder
 
@@ -193,18 +197,20 @@ def _pip(arguments: list[str]) -> None:
         raise PackageError(f"`{' '.join(command)}` failed:\n{done.stderr.strip()}")
 
 
-def _trim(folder: Path, services: tuple[str, ...]) -> None:
-    for pattern in _LEFT_OUT:
+def _trim(folder: Path, package: Package) -> None:
+    for pattern in (*_LEFT_OUT, *package.left_out):
         for path in list(folder.glob(pattern)):
             _remove(path)
     # botocore describes 400 services in 25 MB; boto3's own data is for resources, none is used.
     _remove(folder / "boto3" / "data")
     _remove(folder / "boto3" / "examples")
-    missing = [name for name in services if not (folder / "botocore" / "data" / name).is_dir()]
+    missing = [
+        name for name in package.services if not (folder / "botocore" / "data" / name).is_dir()
+    ]
     if missing:
         raise PackageError(f"botocore knows no service {', '.join(missing)}")
     for path in (folder / "botocore" / "data").iterdir():
-        if path.is_dir() and path.name not in services:
+        if path.is_dir() and path.name not in package.services:
             _remove(path)
 
 
