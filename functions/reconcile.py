@@ -4,17 +4,19 @@ It only notices; what is to be done about it is said in events, and done by the 
 it otherwise.
 """
 
+import random
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from aws_lambda_powertools import Logger
 
+from functions.jobs import waits
 from functions.messages import Handler, from_environment, queue_handler
 from functions.runs import Run, accepted_event, run_of
 from functions.schedule import Schedule
 from functions.services import Services
-from mlops.engines import JobState, Phase
+from mlops.engines import EngineBusyError, JobState, Phase
 from mlops.events import BusEvent, Function, job_event
 from mlops.items.kinds import Kind
 from mlops.items.status import OPEN
@@ -24,18 +26,29 @@ _PERIOD = timedelta(minutes=1)
 
 
 def reconcile(event: BusEvent, services: Services, logger: Logger) -> None:  # noqa: ARG001
-    """Ask the engine about every open run; one that cannot be asked does not keep the others."""
+    """Ask the engine about every open run; one that cannot be asked does not keep the others.
+
+    An engine that wants fewer questions gets no more of them until the next call, which asks in
+    another order: so none is left out for ever.
+    """
     faults: list[Exception] = []
-    found = False
-    for run in open_runs(services):
-        found = True
+    busy: set[str] = set()
+    runs = list(open_runs(services))
+    # The order is no secret: any will do.
+    random.shuffle(runs)
+    for run in runs:
+        if run.engine_name in busy:
+            continue
         try:
             _check(run, services, logger)
+        except EngineBusyError as error:
+            logger.warning("the engine is busy: %s", error, extra={"engine": run.engine_name})
+            busy.add(run.engine_name)
         except Exception as error:
             logger.exception("run could not be checked", extra={"run": run.id})
             faults.append(error)
     if services.schedule is not None:
-        _set_schedule(services.schedule, found, services, logger)
+        _set_schedule(services.schedule, bool(runs), services, logger)
     if faults:
         raise ExceptionGroup("some open runs could not be checked", faults)
 
@@ -89,6 +102,9 @@ def _set_schedule(schedule: Schedule, open_now: bool, services: Services, logger
 
 
 def _check(run: Run, services: Services, logger: Logger) -> None:
+    if run.record.job is None and waits(run):
+        # It has no job yet: its engine had no room for one a moment ago.
+        return
     engine = services.engines.get(run.engine_name)
     state = engine.describe(run.engine_job) if engine is not None else JobState(Phase.UNKNOWN)
     noted = {"run": run.id, "job": run.engine_job, "phase": state.phase.value}

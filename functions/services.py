@@ -56,8 +56,9 @@ class Settings(BaseSettings):
     """Name of the rule that runs ``reconcile``; enabled while runs are open, then disabled."""
     launch_queue_url: str | None = None
     """The queue of ``launch_run``, where runs wait for an engine that is busy."""
-    launch_patience_seconds: float = Field(default=30.0, gt=0)
-    """How long an event of acceptance may be on its way before ``reconcile`` sends it again."""
+    launch_patience_seconds: float = Field(default=600.0, gt=0)
+    """How long an event of acceptance may be on its way before ``reconcile`` sends it again; longer
+    than thousands of them need to pass through the queue."""
     sagemaker: SageMakerSettings | None = None
     """JSON; without it there is no SageMaker engine."""
     batch: BatchSettings | None = None

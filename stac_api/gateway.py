@@ -61,6 +61,9 @@ class Gateway:
             await answer(Request(scope), 401, detail, headers=headers)(scope, receive, send)
             return
         scope[_CALLER] = caller
+        if caller is not None:
+            # The log of requests stands outside of this, and has the state in common.
+            scope.setdefault("state", {})["caller"] = _name(caller)
         await self._app(scope, receive, send)
 
 
@@ -68,6 +71,10 @@ def caller_of(request: Request) -> Principal | SignedCaller | None:
     """Who the gateway says calls; None where there is no gateway, or it lets everybody in."""
     caller: Principal | SignedCaller | None = request.scope.get(_CALLER)
     return caller
+
+
+def _name(caller: Principal | SignedCaller) -> str:
+    return caller.name if isinstance(caller, Principal) else caller.arn
 
 
 def _authorizer(event: dict[str, Any]) -> dict[str, Any]:

@@ -120,4 +120,7 @@ def _log_access(scope: Scope, status: int, seconds: float) -> None:
             "status": status,
             "milliseconds": round(seconds * 1000, 1),
         }
+        caller = scope.get("state", {}).get("caller")
+        if caller is not None:
+            facts["caller"] = caller
         _access.log(level, "%s %s: %d", scope["method"], scope["path"], status, extra=facts)

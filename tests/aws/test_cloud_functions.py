@@ -351,6 +351,14 @@ class TestReconcile:
         cloud.reconcile()
         assert cloud.armed()
 
+    def test_an_engine_that_is_asked_too_often_is_left_alone(self, cloud: Cloud) -> None:
+        runs = [cloud.submit() for _ in range(3)]
+        cloud.launch(*runs)
+        throttled = AwsError("ThrottlingException", "Rate exceeded")
+        cloud.fakes.sagemaker.faults.add("DescribeTrainingJob", throttled, times=50)
+        assert cloud.reconcile() == []
+        assert cloud.armed()
+
     def test_a_run_that_waits_is_not_forgotten_before_its_time(
         self, cloud: Cloud, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -81,6 +81,15 @@ def test_a_run_names_who_asked_for_it(workspace: LambdaApi) -> None:
     assert run["properties"]["mlops:requested_by"] == "auth0|ada"
 
 
+def test_the_log_has_who_wrote(workspace: LambdaApi, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", logger="stac_api.access"):
+        submit(workspace, "auth0|ada")
+        token = issue_system_token(SECRET, "tests")
+        workspace(signed(token, "POST", "/workspaces", {"id": "jura"}), None)
+    writes = [record for record in caplog.records if record.name == "stac_api.access"]
+    assert [record.caller for record in writes] == ["auth0|ada", ROLE]  # type: ignore[attr-defined]
+
+
 def test_a_machine_is_named_by_its_client(workspace: LambdaApi) -> None:
     asked = user("", "POST", RUNS, run_item())
     asked["requestContext"]["authorizer"]["jwt"]["claims"] = {"client_id": "nightly"}
