@@ -31,8 +31,10 @@ _WHEEL_ARCHITECTURE = {"arm64": "aarch64", "x86_64": "x86_64"}
 _TIME = 315_532_800
 # Never read at run time: command-line scripts (they also name this machine's Python), tests, stubs,
 # sources of what is compiled.
-_LEFT_OUT = ("bin", "**/tests", "**/__pycache__", "**/py.typed")
-_LEFT_OUT += tuple(f"**/*.{suffix}" for suffix in ("pyi", "pyx", "pxd", "pxi", "c", "h"))
+_LEFT_OUT = (
+    *("bin", "**/tests", "**/__pycache__", "**/py.typed", "**/*.pyi"),
+    *("**/*.pyx", "**/*.pxd", "**/*.pxi", "**/*.c", "**/*.h"),
+)
 _NAME = re.compile(r"\A[A-Za-z0-9._-]+")
 
 
