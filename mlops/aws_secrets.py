@@ -5,9 +5,12 @@ the next rotation. So whoever signs uses the current one, and whoever checks acc
 """
 
 import json
+import logging
 import threading
 import time
 from typing import Any
+
+logger = logging.getLogger(__name__)
 
 CURRENT = "AWSCURRENT"
 PREVIOUS = "AWSPREVIOUS"
@@ -34,6 +37,7 @@ class AwsSecret:
         self._client = client
         self._lock = threading.Lock()
         self._values: dict[str, dict[str, str] | None] = {}
+        self._believed: set[str] = set()
         self._asked = -float("inf")
 
     def current(self) -> dict[str, str]:
@@ -72,16 +76,24 @@ class AwsSecret:
 
     def _forget_if(self, wanted: bool) -> None:
         if wanted:
-            self._values.clear()
+            self._believed.clear()
 
     def _read(self, stage: str) -> dict[str, str] | None:
-        if stage not in self._values:
+        if stage in self._believed:
+            return self._values[stage]
+        try:
             if self._client is None:
                 import boto3
 
                 self._client = boto3.client("secretsmanager")
             self._values[stage] = _fetch(self._client, self.arn, stage)
-            self._asked = time.monotonic()
+        except Exception as error:
+            # Rotation leaves the old value good for a long time: better that than none.
+            if stage not in self._values:
+                raise
+            logger.warning("%s cannot be read now, its old value is used: %s", self.arn, error)
+        self._believed.add(stage)
+        self._asked = time.monotonic()
         return self._values[stage]
 
 
