@@ -15,10 +15,10 @@ from moto import mock_aws
 from pydantic import SecretStr, ValidationError
 
 from functions import launch_run, services
-from mlops.event_bridge import EventBridgeBus
 from functions.model_files import storage_scheme
 from functions.services import Settings, SystemAuth, services_from
 from mlops.engines import JobState, Phase
+from mlops.event_bridge import EventBridgeBus
 from mlops.events import Function, job_event, queue_event
 from mlops.identity import Role, read_token
 from mlops.storage import open_store
