@@ -175,7 +175,8 @@ class Agent:
         return ending
 
     def _forget_checkpoints(self, ending: Ending) -> None:
-        if ending.code is not ExitCode.DONE:
+        # What has failed for good is not tried again; its checkpoints lie with its outputs.
+        if ending.code is ExitCode.PLATFORM_FAULT:
             return
         try:
             self._work.checkpoints.forget()

@@ -442,6 +442,31 @@ def test_on_batch_the_agent_keeps_the_checkpoints(cloud: Cloud, tmp_path: Path) 
     assert list(cloud.store.keys(kept)) == []
 
 
+def test_two_nodes_of_a_batch_job(cloud: Cloud, tmp_path: Path) -> None:
+    place = cloud.job({**SHORT, "learning_rate": 0.01})
+    common = {
+        "AWS_BATCH_JOB_ID": "4a1f#0",
+        "AWS_BATCH_JOB_NUM_NODES": "2",
+        "AWS_BATCH_JOB_MAIN_NODE_INDEX": "0",
+        "MASTER_PORT": str(_free_port()),
+        "TMPDIR": str(tmp_path),
+    }
+    address = {"AWS_BATCH_JOB_MAIN_NODE_PRIVATE_IPV4_ADDRESS": "127.0.0.1"}
+    nodes = [
+        Container(tmp_path / "main", place, **common, AWS_BATCH_JOB_NODE_INDEX="0"),
+        Container(tmp_path / "child", place, **common, **address, AWS_BATCH_JOB_NODE_INDEX="1"),
+    ]
+    try:
+        codes = [node.wait() for node in nodes]
+    finally:
+        for node in nodes:
+            node.kill()
+    assert codes == [0, 0], "\n".join(node.output for node in nodes)
+    assert "in each of 2 processes" in nodes[0].output
+    assert "on host algo-2 of 2" in nodes[1].output
+    assert cloud.outcome().exit_code == 0
+
+
 def eventually(check: Callable[[], Any], seconds: float = 90.0) -> Any:
     """The first true answer of ``check``."""
     deadline = time.monotonic() + seconds

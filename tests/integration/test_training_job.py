@@ -168,6 +168,8 @@ def test_a_job_reports_all_that_it_did(job: Job) -> None:
     assert shown == [(row["name"], row["step"], row["value"]) for row in history]
     live, _ = job.user.read_log(RUNS, "first")
     assert live.encode() == job.asset("log")
+    # Nothing is left to go on from.
+    assert list(job.store.keys("_checkpoints/")) == []
     assert "epoch   2/2" in live
 
 
@@ -222,6 +224,7 @@ def test_sigterm_hands_over_what_there_is(job: Job) -> None:
     assert {"log", "metrics", "checkpoint"} <= set(job.item()["assets"])
     last = max(point["step"] for point in job.points())
     assert f"epoch {last:>3}/10000".encode() in job.asset("log")
+    assert job.store.size(keys.checkpoints("alps", "first") + "checkpoint.pt")
 
 
 def test_the_time_limit_ends_the_job(job: Job) -> None:
