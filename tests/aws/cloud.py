@@ -9,12 +9,13 @@ import contextlib
 import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from mlops.api import Api, Item
 from mlops.storage import ObjectStore
 from mlops.storage.s3 import S3Store
+from tests.aws import custom_resource
 from tests.aws.account import ACCOUNT, REGION, credentials
 from tests.aws.cloudformation import Template, read_template
 from tests.aws.deployment import PARAMETERS, Surroundings, for_localstack, nested_for_localstack
@@ -24,6 +25,7 @@ from tests.aws.fake_engines.clock import RunningClock
 from tests.aws.http_api import AUDIENCE, ISSUER, HttpApi, user_token
 from tests.aws.lambda_process import LambdaProcess
 from tests.aws.packages import Packages
+from tests.aws.scheduler import Scheduler
 from tests.aws.stacks import Stack, deploy, upload
 
 STACK = "mlops-test"
@@ -42,7 +44,7 @@ class Cloud:
     fakes: FakeEngines
     http_api: HttpApi
     database_url: str
-    lost: list[dict[str, Any]] = field(default_factory=list)
+    scheduler: Scheduler
 
     def user(self, name: str = "ada") -> Api:
         """A client with a person's token."""
@@ -62,10 +64,13 @@ class Cloud:
         variables = dict(configuration["Environment"]["Variables"])
         return {**variables, **credentials(), "AWS_ENDPOINT_URL": self.localstack.url}
 
-    def process(self, function: str, **variables: str) -> LambdaProcess:
+    def process(
+        self, function: str, *, snap_start: bool = False, **variables: str
+    ) -> LambdaProcess:
         """An execution environment of a function of the stack, not started; not LocalStack's."""
+        package = self.packages.function(self.template, function)
         return LambdaProcess(
-            self.packages.function(self.template, function),
+            replace(package, snap_start=snap_start),
             {**self.environment(function), **variables},
             calls=self.localstack.calls,
         )
@@ -136,9 +141,16 @@ def wait_for(
 
 @contextlib.contextmanager
 def cloud(
-    localstack: LocalStack, packages: Packages, database_url: str, speed: float = 60.0
+    localstack: LocalStack,
+    packages: Packages,
+    database_url: str,
+    catalogues: str,
+    speed: float = 60.0,
 ) -> Iterator[Cloud]:
-    """Deploy the template; jobs of the fakes go ``speed`` times as fast as the clock."""
+    """Deploy the template; jobs of the fakes go ``speed`` times as fast as the clock.
+
+    ``catalogues`` is the template's parameter, JSON.
+    """
     template = read_template(REPOSITORY / "template.yaml")
     secret = localstack.client("secretsmanager").create_secret(
         Name=f"{STACK}-database", SecretString=json.dumps({"url": database_url})
@@ -157,11 +169,21 @@ def cloud(
                 lambda path: upload(localstack, path, _nested(path)),
             ),
         )
-        deployment = deploy(localstack, STACK, changed, _parameters(secret))
-        running = Cloud(localstack, deployment, template, packages, fakes, http_api, database_url)
+        deployment = deploy(localstack, STACK, changed, _parameters(secret, catalogues))
+        scheduler = stack.enter_context(
+            Scheduler(localstack, deployment.resources["ReconcileSchedule"])
+        )
+        running = Cloud(
+            localstack, deployment, template, packages, fakes, http_api, database_url, scheduler
+        )
+        with running.process("MigrateDatabaseFunction") as migration:
+            answer = custom_resource.ask(migration, "Create", Package="1")
+            assert answer["Status"] == "SUCCESS", answer
         http_api.serve_with(lambda: running.process("StacApiFunction"))
         bus = localstack.client("events")
         fakes.on_event = lambda event: _put_on_default_bus(bus, event)
+        fakes.batch.queues = {f"{STACK}-{name}" for name in ("gpu", "gpu-spot", "cpu")}
+        fakes.batch.definitions = {f"{STACK}-pytorch"}
         yield running
 
 
@@ -173,10 +195,11 @@ def _nested(path: str) -> Template:
     return nested_for_localstack(read_template(REPOSITORY / path))
 
 
-def _parameters(database_secret: str) -> dict[str, str]:
+def _parameters(database_secret: str, catalogues: str) -> dict[str, str]:
     return {
         **PARAMETERS,
         "DatabaseSecretArn": database_secret,
+        "Catalogues": catalogues,
         "JwtIssuer": ISSUER,
         "JwtAudience": AUDIENCE,
         "PytorchImage": f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/training:pytorch",

@@ -3,6 +3,7 @@
 `sh tests/aws/setup.sh` installs what they need; `make test` runs it.
 """
 
+import json
 import secrets
 from collections.abc import Iterator
 
@@ -14,6 +15,7 @@ from tests.aws.cloud import Cloud
 from tests.aws.cloud import cloud as deployed_cloud
 from tests.aws.lambda_process import RUNTIME
 from tests.aws.packages import Packages, built
+from tests.aws.scenarios import FakeCatalogue, Runs
 
 
 @pytest.fixture(scope="session")
@@ -41,12 +43,12 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Packages:
 
 @pytest.fixture(scope="session")
 def cloud_database(template: str) -> Iterator[str]:
-    """The URL of a migrated database for the whole session."""
+    """The URL of an empty database for the whole session; a function of the stack migrates it."""
     name = f"cloud_{secrets.token_hex(6)}"
     source = template.rsplit("/", 1)[1]
     root = template.removesuffix(source)
     with psycopg.connect(root + "postgres", autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{source}"')
+        connection.execute(f'CREATE DATABASE "{name}"')
     yield root + name
     with psycopg.connect(root + "postgres", autocommit=True) as connection:
         connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
@@ -54,8 +56,25 @@ def cloud_database(template: str) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def cloud(
-    localstack: emulator.LocalStack, packages: Packages, cloud_database: str
+    localstack: emulator.LocalStack,
+    packages: Packages,
+    cloud_database: str,
+    catalogue: FakeCatalogue,
 ) -> Iterator[Cloud]:
     """The deployed system."""
-    with deployed_cloud(localstack, packages, cloud_database) as running:
+    known = {"name": "world", "kind": "stac", "url": catalogue.url, "collection": "shared"}
+    with deployed_cloud(localstack, packages, cloud_database, json.dumps([known])) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def catalogue() -> Iterator[FakeCatalogue]:
+    """The discovery catalogue that the deployed system registers publications in."""
+    with FakeCatalogue() as catalogue:
+        yield catalogue
+
+
+@pytest.fixture(scope="session")
+def runs(cloud: Cloud) -> Runs:
+    """A run of each kind, on its way."""
+    return Runs(cloud)

@@ -20,7 +20,8 @@ nothing in a network of its own. Most of that is left out by the template's own 
 
 All else is deployed as it is written: the bus, its archive, rules, queues and their policies,
 event source mappings, functions with their roles and environments, secrets, buckets, schedules,
-alarms, the custom resource that migrates the database.
+alarms. Two things LocalStack makes and does not run: custom resources, so `custom_resource` asks
+the function that migrates the database; schedules that are enabled later, so `scheduler` runs them.
 """
 
 import copy

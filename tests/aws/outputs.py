@@ -6,7 +6,7 @@ from typing import Any
 
 from onnx import TensorProto, helper
 
-from mlops.jobs import JOB_DOCUMENT_ENV, JobDocument
+from mlops.jobs import JobDocument
 from mlops.storage import ObjectStore
 
 _WIDTH = 4
@@ -58,9 +58,8 @@ def description() -> dict[str, Any]:
     }
 
 
-def document_of(request: dict[str, Any], store: ObjectStore) -> JobDocument:
-    """The job document that a CreateTrainingJob request points at."""
-    place = request["Environment"][JOB_DOCUMENT_ENV]
+def document_at(place: str, store: ObjectStore) -> JobDocument:
+    """The job document at an ``s3://`` URL."""
     key = place.removeprefix(f"{store.url}/")
     return JobDocument.model_validate_json(store.get_bytes(key, 1 << 20))
 

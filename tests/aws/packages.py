@@ -24,17 +24,16 @@ class Packages:
     folders: Mapping[str, Path]
     sizes: Mapping[str, int]
 
-    def function(self, template: Template, name: str, **changes: str) -> Package:
+    def function(self, template: Template, name: str) -> Package:
         """A function of the template, in its built package."""
         properties = template["Resources"][name]["Properties"]
         common = template["Globals"]["Function"]
         return Package(
             self.folders[name],
             properties["Handler"],
-            name=changes.get("name", name),
+            name=name,
             timeout=float(properties.get("Timeout", common["Timeout"])),
             memory=int(properties.get("MemorySize", common["MemorySize"])),
-            snap_start="SnapStart" in properties,
         )
 
 

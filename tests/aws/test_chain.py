@@ -1,62 +1,99 @@
-"""A run through the deployed stack: outbox, bus, rule, queue, event source mapping, function,
-engine, the engine's event, function, model Item. The functions are the built packages under AWS's
-own runtime client; the stack is `template.yaml` as `deployment` lists."""
+"""Runs through the deployed stack: outbox, bus, rule, queue, event source mapping, function,
+engine, the engine's event, function, model Item.
 
-from typing import Any
+The functions are the built packages under AWS's own runtime client; the stack is `template.yaml`,
+changed as `deployment` lists.
+"""
+
+import json
 
 import pytest
 
-from mlops.api import Api, Item
-from tests.aws.cloud import Cloud
-from tests.aws.fake_engines import scripts
-from tests.aws.outputs import document_of, hand_over
-from tests.integration.conftest import dataset_item, run_item
-
-RUNS, MODELS = "alps-training-runs", "alps-models"
-
-
-@pytest.fixture(scope="module")
-def user(cloud: Cloud) -> Api:
-    """A person, who has made a workspace with a dataset."""
-    user = cloud.user()
-    user.request("POST", "/workspaces", json={"id": "alps"})
-    user.create_item("alps-training-data", dataset_item())
-    return user
+from tests.aws.cloud import Cloud, wait_for
+from tests.aws.scenarios import (
+    FakeCatalogue,
+    Runs,
+    event_of_run,
+    publish,
+    rotate_secret,
+    round_trip,
+)
 
 
-def submit(user: Api, **properties: Any) -> Item:
-    """Ask for a run on SageMaker."""
-    compute = {"engine": "sagemaker", **properties.pop("compute", {})}
-    item = run_item(**{"mlops:compute": compute, **properties})
-    run, _ = user.create_item(RUNS, item)
-    return run
-
-
-def jobs_of(cloud: Cloud, run: Item) -> list[Any]:
-    """The training jobs that SageMaker got for a run."""
-    return [
-        job
-        for job in cloud.fakes.sagemaker.jobs.values()
-        if {"Key": "mlops:run", "Value": run["id"]} in job.request["Tags"]
-    ]
-
-
-@pytest.fixture(autouse=True)
-def good_jobs(cloud: Cloud) -> None:
-    """Jobs succeed, unless a test says otherwise."""
-
-    def script(request: dict[str, Any]) -> scripts.Steps:
-        hand_over(cloud.store, document_of(request, cloud.store))
-        return scripts.sagemaker_success()
-
-    cloud.fakes.sagemaker.script = script
-
-
-def test_from_a_posted_run_to_a_model(cloud: Cloud, user: Api) -> None:
-    run = submit(user)
-    properties = cloud.wait_for_status(run, "successful", "failed")
+@pytest.mark.parametrize("name", ["plain", "batch", "spot-taken", "twice"])
+def test_from_a_posted_run_to_a_model(runs: Runs, name: str) -> None:
+    properties = runs.ended(name)
     assert properties["mlops:status"] == "successful", properties
     assert properties["mlops:requested_by"] == "ada"
-    assert len(jobs_of(cloud, run)) == 1
-    models = list(user.search(collections=[MODELS]))
-    assert [model["properties"]["mlops:onnx"]["checked"] for model in models] == [True]
+    assert properties["mlops:exit"]["code"] == 0
+    assert len(runs.jobs(name)) == 1
+    (model,) = runs.models(name)
+    assert model["properties"]["mlops:onnx"]["checked"] is True
+
+
+@pytest.mark.parametrize("name", ["second-attempt", "batch-second-attempt"])
+def test_the_next_attempt_succeeds(runs: Runs, name: str) -> None:
+    properties = runs.ended(name)
+    assert (properties["mlops:status"], properties["mlops:attempt"]) == ("successful", 2)
+    assert len(runs.jobs(name)) == 2
+
+
+@pytest.mark.parametrize(("name", "words"), [("no-image", "image"), ("batch-memory", "memory")])
+def test_a_failure_tells_its_reason(runs: Runs, name: str, words: str) -> None:
+    properties = runs.ended(name)
+    assert properties["mlops:status"] == "failed"
+    assert words in properties["mlops:exit"]["reason"]
+    assert runs.models(name) == []
+
+
+@pytest.mark.parametrize("name", ["dismissed", "batch-dismissed"])
+def test_a_dismissed_run_stops_its_job(runs: Runs, name: str) -> None:
+    runs.dismiss(name)
+    wait_for(lambda: runs.has_ended(name) or None, "its end", tell=runs.cloud.tell)
+    assert runs.ended(name)["mlops:status"] == "dismissed"
+
+
+def test_lost_events_are_made_good_by_the_schedule(cloud: Cloud, runs: Runs) -> None:
+    """`launch_run` arms the schedule; it finds the ends of jobs of which nobody told, and is
+    disarmed when there is no open run any more."""
+    assert runs.ended("lost")["mlops:status"] == "successful"
+    assert runs.ended("batch-lost")["mlops:status"] == "failed"
+    for name in ("dismissed", "batch-dismissed"):
+        runs.dismiss(name)
+    assert cloud.scheduler.ticks
+    wait_for(lambda: not cloud.scheduler.is_armed or None, "its end", tell=cloud.tell)
+
+
+def test_files_go_straight_to_the_bucket_and_back(runs: Runs) -> None:
+    content = b"a dataset's file"
+    assert round_trip(runs.user, content) == content
+
+
+def test_a_throttled_run_waits_and_is_launched(runs: Runs) -> None:
+    properties = runs.ended("throttled")
+    assert properties["mlops:status"] == "successful"
+    assert len(runs.jobs("throttled")) == 1
+
+
+def test_what_is_published_is_registered(
+    cloud: Cloud, runs: Runs, catalogue: FakeCatalogue
+) -> None:
+    runs.ended("plain")
+    publish(runs, "plain")
+    wait_for(lambda: len(catalogue.entries) == 2 or None, "both entries", tell=cloud.tell)
+
+
+def test_a_rotated_secret_goes_on_being_accepted(cloud: Cloud, runs: Runs) -> None:
+    """Secrets Manager asks the function for a new secret; running functions hold the old one."""
+    runs.ended("plain")
+    secret = cloud.stack.resources["TokenSecret"]
+    read = cloud.localstack.client("secretsmanager").get_secret_value
+    before = json.loads(read(SecretId=secret)["SecretString"])["secret"]
+    previous, new = rotate_secret(cloud)
+    assert previous == before != new
+    cloud.send("TrackRunQueue", event_of_run("plain", "dismissed"))
+    wait_for(
+        lambda: "there is no such dismissed run" in cloud.log_of("TrackRunFunction") or None,
+        "the function to read the run with its old token",
+        tell=cloud.tell,
+    )
