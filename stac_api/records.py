@@ -74,6 +74,9 @@ async def place_of(
     )
     if row is None:
         raise not_found(f"Collection {collection}")
+    if writing and not row["prepared"]:
+        # Another tool made it, and it has had no items yet.
+        await _prepare(connection, collection)
     kind = Kind(row["kind"]) if row["kind"] else None
     return Place(collection, f"pgstac._items_{row['key']:d}", kind, row["workspace"])
 
@@ -173,10 +176,7 @@ async def insert_collection(connection: asyncpg.Connection, collection: Document
         )
     except asyncpg.UniqueViolationError as error:
         raise Problem(409, f"Collection {collection['id']} exists already.") from error
-    await connection.execute(
-        f"SELECT pgstac.check_partition($1, {_ALL_TIME}, {_ALL_TIME})",
-        collection["id"],
-    )
+    await _prepare(connection, collection["id"])
     if collection.get("mlops:kind"):
         await connection.execute(
             "SELECT mlops.index_collection($1, $2)", collection["id"], collection["mlops:kind"]
@@ -210,6 +210,7 @@ async def holds_items(connection: asyncpg.Connection, collection: str) -> bool:
 
 _PLACE = """
     SELECT key, content->>'mlops:kind' AS kind, content->>'mlops:workspace' AS workspace,
+           to_regclass(format('pgstac._items_%s', key)) IS NOT NULL AS prepared,
            set_config('mlops.request_id', $2, true)
     FROM pgstac.collections WHERE id = $1
 """
@@ -281,6 +282,13 @@ def _stored_item(document: bytes | None) -> Stored | None:
         return None
     # What mlops.etag makes of it; here the document is at hand.
     return Stored(document, hashlib.md5(document, usedforsecurity=False).hexdigest())
+
+
+async def _prepare(connection: asyncpg.Connection, collection: str) -> None:
+    """Make the table for a collection's items, if there is none."""
+    await connection.execute(
+        f"SELECT pgstac.check_partition($1, {_ALL_TIME}, {_ALL_TIME})", collection
+    )
 
 
 async def _write_one(

@@ -408,6 +408,18 @@ class TestConcurrency:
 
         assert Counter(together(64, create)) == {201: 64}
 
+    def test_first_items_of_a_collection_that_another_tool_made(
+        self, client: httpx.Client, database_url: str
+    ) -> None:
+        made = client.get("/collections/imagery").json() | {"id": "elsewhere", "links": []}
+        call(database_url, "create_collection", made)
+        url = f"{client.base_url}/collections/elsewhere/items"
+
+        def create(number: int) -> int:
+            return httpx.post(url, json=plain_item(f"i{number}"), timeout=60).status_code
+
+        assert Counter(together(8, create)) == {201: 8}
+
     def test_no_write_of_many_is_lost(self, client: httpx.Client) -> None:
         client.post(ITEMS, json=plain_item())
         base = str(client.base_url)
