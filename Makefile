@@ -17,6 +17,7 @@ demo: setup ## the main job, in front of your eyes
 	@$(VENV)/bin/mlops demo
 
 test: $(VENV)/.setup-dev .venv-cloud/.setup ## every test
+	@sh tests/aws/setup.sh $(PYTHON)
 	$(PYTHON) -m pytest
 
 lint: $(VENV)/.setup-dev lint-aws ## ruff, mypy, and the template
