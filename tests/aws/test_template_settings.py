@@ -56,7 +56,6 @@ UNNAMED = {
     "ec2:DescribeSubnets",
     "ec2:DescribeVpcs",
     "ecr:GetAuthorizationToken",
-    "secretsmanager:GetRandomPassword",
     "xray:PutTelemetryRecords",
     "xray:PutTraceSegments",
 }
