@@ -1,19 +1,17 @@
-"""The template as CloudFormation sees it: after SAM's transform, which runs here in-process.
+"""The template as CloudFormation sees it: after SAM's transform.
 
+The transform runs under SAM's own environment, `.venv-cloud`, whose packages are not the product's.
 A misspelt property of a SAM event, say, is refused by nothing and does nothing: only what the
 transform makes of a template tells what is deployed.
 """
 
 import copy
 import json
+import subprocess
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
-
-import boto3
-from samtranslator.parser.parser import Parser
-from samtranslator.translator.translator import Translator
 
 from tests.aws.cloudformation import Template, read_template
 
@@ -21,6 +19,17 @@ ROOT = Path(__file__).resolve().parents[2]
 PARTS = ROOT / "infra" / "aws"
 VALUES = {"AWS::Region": "eu-central-1", "AWS::Partition": "aws", "AWS::AccountId": "123456789012"}
 VALUES |= {"AWS::StackName": "mlops", "AWS::URLSuffix": "amazonaws.com"}
+# SAM wants a session for its region, and asks AWS for nothing.
+_TRANSFORM = """
+import json, sys
+import boto3
+from samtranslator.parser.parser import Parser
+from samtranslator.translator.translator import Translator
+
+session = boto3.Session(region_name=sys.argv[1])
+translator = Translator({}, Parser(), boto_session=session)
+json.dump(translator.translate(json.load(sys.stdin), {}), sys.stdout)
+"""
 _CODE = {"Bucket": "packages", "Key": "code.zip"}
 
 
@@ -40,10 +49,15 @@ def transformed() -> Template:
     """`template.yaml` after the transform, with its functions' code somewhere."""
     template = copy.deepcopy(source())
     template["Globals"]["Function"]["CodeUri"] = _CODE
-    # SAM wants a session for its region, and asks AWS for nothing.
-    session = boto3.Session(region_name=VALUES["AWS::Region"])
-    translator = Translator({}, Parser(), boto_session=session)
-    done: Template = json.loads(json.dumps(translator.translate(template, {})))
+    transform = subprocess.run(
+        [str(ROOT / ".venv-cloud" / "bin" / "python"), "-c", _TRANSFORM, VALUES["AWS::Region"]],
+        input=json.dumps(template),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert transform.returncode == 0, transform.stderr
+    done: Template = json.loads(transform.stdout)
     return done
 
 
