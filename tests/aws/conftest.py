@@ -75,6 +75,6 @@ def catalogue() -> Iterator[FakeCatalogue]:
 
 
 @pytest.fixture(scope="session")
-def runs(cloud: Cloud) -> Runs:
+def runs(cloud: Cloud, catalogue: FakeCatalogue) -> Runs:
     """A run of each kind, on its way."""
-    return Runs(cloud)
+    return Runs(cloud, catalogue)

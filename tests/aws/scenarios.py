@@ -28,6 +28,8 @@ WORKSPACE = "alps"
 DATA, RUNS, MODELS = "alps-training-data", "alps-training-runs", "alps-models"
 Request = dict[str, Any]
 TAG = "mlops:run"
+PUBLISHED = {"properties": {"mlops:published": True}}
+POISON = f"{WORKSPACE}.fields-v1"
 _BATCH_ENDS = ("SUCCEEDED", "FAILED")
 
 
@@ -93,8 +95,9 @@ SCENARIOS = {
 class Runs:
     """The runs of all scenarios, and the jobs that the engines got for them."""
 
-    def __init__(self, cloud: Cloud) -> None:
+    def __init__(self, cloud: Cloud, catalogue: "FakeCatalogue") -> None:
         self.cloud = cloud
+        self.catalogue = catalogue
         self.user: Api = cloud.user()
         self._attempts: dict[str, int] = {}
         self._throttled = {name: one.throttled for name, one in SCENARIOS.items()}
@@ -103,6 +106,9 @@ class Runs:
         cloud.fakes.deliver = self._deliver
         self.user.request("POST", "/workspaces", json={"id": WORKSPACE})
         self.user.create_item(DATA, dataset_item())
+        # Its event cannot be handled, and becomes a dead letter.
+        catalogue.broken_for.add(POISON)
+        self.user.merge_patch(DATA, "fields-v1", PUBLISHED)
         self.items = {name: self._submit(name, one) for name, one in SCENARIOS.items()}
 
     def jobs(self, name: str) -> list[Any]:
@@ -185,11 +191,9 @@ class Runs:
 
 
 def publish(runs: Runs, name: str) -> None:
-    """Publish the model of a scenario's run, and the dataset that it was trained on."""
+    """Publish the model of a scenario's run."""
     (model,) = runs.models(name)
-    published = {"properties": {"mlops:published": True}}
-    runs.user.merge_patch(MODELS, model["id"], published)
-    runs.user.merge_patch(DATA, "fields-v1", published)
+    runs.user.merge_patch(MODELS, model["id"], PUBLISHED)
 
 
 def event_of_run(run: str, status: str) -> dict[str, Any]:
@@ -262,6 +266,8 @@ class FakeCatalogue:
 
     def __init__(self) -> None:
         self.entries: dict[str, Any] = {}
+        self.broken_for: set[str] = set()
+        """Ids of entries that it cannot take now."""
         catalogue = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -271,6 +277,9 @@ class FakeCatalogue:
 
             def do_POST(self) -> None:
                 entry = self._entry()
+                if entry["id"] in catalogue.broken_for:
+                    self._answer(500, {"description": "the catalogue's disk is full"})
+                    return
                 taken = entry["id"] in catalogue.entries
                 catalogue.entries.setdefault(entry["id"], entry)
                 self._answer(409 if taken else 201, entry)

@@ -1,0 +1,92 @@
+"""Two thousand runs asked for at once: every one gets its job, and one job only, while the engine
+takes so many at a time and so many requests a second.
+
+Waits for a busy engine are minutes; here they are seconds (`LAMBDA_BOOTSTRAP_SET`), and jobs go 60
+times as fast as the clock.
+"""
+
+import time
+from typing import Any
+
+from tests.aws.by_hand import by_hand
+from tests.aws.cloud import Cloud, wait_for
+from tests.aws.event_source import EventSource
+from tests.aws.fake_engines import scripts
+from tests.aws.scenarios import Runs
+from tests.integration.conftest import dataset_item, run_item
+
+RUNS = 2000
+AT_ONCE = 20
+"""Machines that the engine has: about as many jobs as go on at once, so some have to wait."""
+REQUESTS_A_SECOND = 15.0
+SPEED = 60.0
+PATIENCE = 420.0
+WORKSPACE = "load"
+SHORT_WAITS = (
+    "mlops.engines.aws_errors:_QUOTA_SECONDS=6.0;mlops.engines.aws_errors:_THROTTLED_SECONDS=3.0"
+)
+
+
+def test_two_thousand_runs_at_once(cloud: Cloud, runs: Runs) -> None:
+    runs.wait_for_all()
+    user = cloud.user()
+    user.request("POST", "/workspaces", json={"id": WORKSPACE})
+    user.create_item(f"{WORKSPACE}-training-data", dataset_item())
+    sagemaker = cloud.fakes.sagemaker
+    before = set(sagemaker.jobs)
+    asked = sagemaker.calls.count("CreateTrainingJob")
+    throttled = sagemaker.faults.throttled
+    sagemaker.script = lambda _request: scripts.sagemaker_success(waiting=20, training=60)
+    sagemaker.quotas = {"ml.g5.xlarge": AT_ONCE}
+    sagemaker.faults.throttle("CreateTrainingJob", REQUESTS_A_SECOND / SPEED, burst=5)
+    # Nobody is told how they end: this is about how they begin.
+    cloud.fakes.deliver = lambda _events: []
+
+    collection = f"{WORKSPACE}-training-runs"
+    with (
+        by_hand(cloud),
+        EventSource(cloud, "RelayOutbox"),
+        EventSource(cloud, "LaunchRun", LAMBDA_BOOTSTRAP_SET=SHORT_WAITS) as launching,
+    ):
+        begin = time.monotonic()
+        items = [_item(number) for number in range(RUNS)]
+        user.request(
+            "POST",
+            f"/collections/{collection}/items",
+            json={"type": "FeatureCollection", "features": items},
+        )
+        posted = time.monotonic() - begin
+
+        def launched() -> bool | None:
+            return len(sagemaker.jobs) - len(before) >= RUNS or None
+
+        wait_for(launched, "a job for every run", PATIENCE, cloud.tell)
+
+        def linked() -> dict[str, str] | None:
+            jobs = {
+                run["id"]: run["properties"].get("mlops:job", {}).get("id")
+                for run in user.search(collections=[collection], limit=1000)
+            }
+            return jobs if None not in jobs.values() else None
+
+        found = wait_for(linked, "every run to have its job", tell=cloud.tell)
+        seconds = time.monotonic() - begin
+    jobs = set(sagemaker.jobs) - before
+    assert len(found) == RUNS
+    assert set(found.values()) == jobs
+    assert len(jobs) == RUNS
+    assert launching.failed == 0
+    assert cloud.dead_letters("LaunchRunFunction") == []
+    refused = sagemaker.calls.count("CreateTrainingJob") - asked - RUNS
+    assert sagemaker.most_running <= AT_ONCE
+    print(
+        f"{RUNS} runs: posted in {posted:.1f} s, launched in {seconds:.1f} s "
+        f"({RUNS / seconds:.1f} a second); refused {refused} times, of these "
+        f"{sagemaker.faults.throttled - throttled} for too many requests"
+    )
+
+
+def _item(number: int) -> dict[str, Any]:
+    item = run_item(**{"mlops:compute": {"engine": "sagemaker"}})
+    item["links"][0]["href"] = f"../../{WORKSPACE}-training-data/items/fields-v1"
+    return {**item, "id": f"load-{number:04}"}
