@@ -130,11 +130,17 @@ class Runs:
         return properties
 
     def wait_for_all(self) -> None:
-        """Until every scenario has ended."""
+        """Until every scenario has ended, and what cannot be handled is a dead letter."""
         for name in SCENARIOS:
             if "dismissed" in name:
                 self.dismiss(name)
             self.ended(name)
+        dead = self.cloud.dead_letters
+        wait_for(
+            lambda: POISON in self.catalogue.entries or dead("PublishResourceFunction") or None,
+            "the dead letter",
+            tell=self.cloud.tell,
+        )
 
     def models(self, name: str) -> list[Item]:
         """The models that were made of a scenario's run."""
