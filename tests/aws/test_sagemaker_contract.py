@@ -419,7 +419,9 @@ def test_a_host_that_is_lost_ends_the_job(cloud: Cloud, sagemaker: SageMaker) ->
 
 def test_on_batch_the_agent_keeps_the_checkpoints(cloud: Cloud, tmp_path: Path) -> None:
     """A machine that vanishes without a word; Batch starts the job again on another."""
-    place = cloud.job({**LONG, "epochs": 500})
+    # The agent looks every ten seconds, and twice at a file: the training must outlast that.
+    epochs = 1500
+    place = cloud.job({**LONG, "epochs": epochs})
     batch = {"AWS_BATCH_JOB_ID": "4a1f", "AWS_BATCH_JQ_NAME": "gpu", "TMPDIR": str(tmp_path)}
     first = Container(tmp_path / "one", place, **batch, AWS_BATCH_JOB_ATTEMPT="1")
     kept = keys.checkpoints("alps", "first")
@@ -427,7 +429,7 @@ def test_on_batch_the_agent_keeps_the_checkpoints(cloud: Cloud, tmp_path: Path) 
         eventually(lambda: cloud.store.size(f"{kept}checkpoint.pt"))
     finally:
         first.kill()
-    assert "epoch 500/500" not in first.output
+    assert f"epoch {epochs}/{epochs}" not in first.output
     assert cloud.store.size(f"{kept}.mlops/metrics.jsonl")
 
     second = Container(tmp_path / "two", place, **batch, AWS_BATCH_JOB_ATTEMPT="2")
@@ -437,7 +439,7 @@ def test_on_batch_the_agent_keeps_the_checkpoints(cloud: Cloud, tmp_path: Path) 
         second.kill()
     assert "going on after epoch" in second.output
     rows = pq.read_table(cloud.output("metrics", tmp_path)).to_pylist()
-    assert {row["step"] for row in rows if row["name"] == "train_loss"} == set(range(1, 501))
+    assert {row["step"] for row in rows if row["name"] == "train_loss"} == set(range(1, epochs + 1))
     # What is done has no use for them.
     assert list(cloud.store.keys(kept)) == []
 
