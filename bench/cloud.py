@@ -102,12 +102,12 @@ def main() -> None:
         results: dict[str, Any] = {}
         if "calls" in wanted:
             results["calls"] = measure_calls(cloud, user)
+        if "cold" in wanted:
+            results["cold"] = measure_cold(cloud, packages, arguments.runs)
         if "api" in wanted:
             results["api"] = measure_api(cloud, arguments.requests, folder)
         if "events" in wanted:
             results["events"] = measure_events(cloud, user)
-        if "cold" in wanted:
-            results["cold"] = measure_cold(cloud, packages, arguments.runs)
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=1))
 

@@ -10,13 +10,14 @@ import json
 import queue
 import threading
 from collections.abc import Callable, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import jwt
 
 from tests.aws.account import ACCESS_KEY, ACCOUNT, REGION, SECRET_KEY
 from tests.aws.lambda_process import LambdaProcess
+from tests.aws.runtime_api import QuietServer
 from tests.aws.sigv4 import SignatureError, check_signature
 
 ISSUER = "https://issuer.example"
@@ -45,7 +46,8 @@ class HttpApi:
         class Handler(_Requests):
             http_api = api
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = QuietServer(("127.0.0.1", 0), Handler)
+        self._closed = False
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
@@ -69,6 +71,8 @@ class HttpApi:
         """The function's answer; None when it failed."""
         process = self._idle.get()
         try:
+            if self._closed:
+                return None
             if process is None:
                 process = self._make()
                 self._all.append(process)
@@ -99,6 +103,7 @@ class HttpApi:
 
     def close(self) -> None:
         """Stop serving, and end the function."""
+        self._closed = True
         self._server.shutdown()
         self._server.server_close()
         for process in self._all:

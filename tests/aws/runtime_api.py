@@ -6,6 +6,7 @@ LocalStack's virtual environment uses this module too.
 
 import queue
 import re
+import sys
 import threading
 import uuid
 from collections.abc import Mapping
@@ -38,6 +39,15 @@ class InitError(FunctionError):
     """The function did not come to wait for its first event."""
 
 
+class QuietServer(ThreadingHTTPServer):
+    """A server whose clients may end at any time: that is no error here."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Tell of what is one."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 class RuntimeApi:
     """The HTTP API that a runtime asks for events and gives its answers to."""
 
@@ -53,7 +63,7 @@ class RuntimeApi:
         class Handler(_Requests):
             runtime = api
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = QuietServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self.address = f"127.0.0.1:{self._server.server_address[1]}"
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
