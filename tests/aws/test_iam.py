@@ -50,9 +50,10 @@ UNUSED = {
     "s3:AbortMultipartUpload": "an upload of a large file that fails half-way",
     "batch:ListJobs": "a claim of a submission that has no id",
     "sqs:SendMessage": "a second attempt that waits for a busy engine",
+    "Reconcile s3:GetObject": "a run on Batch whose job has no id yet; seldom met in these tests",
     "batch:DescribeJobs": "to stop a job that Batch refuses to stop",
 }
-"""What the tests do not make a function do, by action."""
+"""What the tests do not make a function do: by action, or by function and action."""
 
 
 @pytest.fixture(scope="module")
@@ -117,4 +118,7 @@ def test_a_role_allows_nothing_without_a_reason(
         if one.action not in LAMBDA_S and not any(one.covers(need) for need in needs)
     }
     print(f"{function} may and did not: {', '.join(sorted(unused)) or 'nothing'}")
-    assert sorted(unused - UNUSED.keys()) == []
+    unexpected = [
+        action for action in sorted(unused) if not {action, f"{function} {action}"} & UNUSED.keys()
+    ]
+    assert unexpected == []
