@@ -86,23 +86,55 @@ class Secret(Protocol):
 
 
 class SystemToken:
-    """The token of the system, issued anew before it expires; safe to share between threads."""
+    """The token of the system, issued anew before it expires and when its secret was rotated; safe
+    to share between threads."""
 
     def __init__(self, secret: Secret, name: str = _NAME) -> None:
         self._secret = secret
         self._name = name
         self._lock = threading.Lock()
+        self._signed_with = ""
         self._token = ""
         self._renew_at = 0.0
 
+    def refused(self) -> bool:
+        """The API does not take the token; True when there may be a newer secret to sign with."""
+        return isinstance(self._secret, TokenSecret) and self._secret.refresh()
+
     def __call__(self) -> str:
         """A token that is good for some minutes at least."""
+        secret = self._secret.get_secret_value()
         with self._lock:
-            if time.monotonic() >= self._renew_at:
-                secret = self._secret.get_secret_value()
+            if secret != self._signed_with or time.monotonic() >= self._renew_at:
+                self._signed_with = secret
                 self._token = issue_system_token(secret, self._name, _TOKEN_LIFETIME)
                 self._renew_at = time.monotonic() + _TOKEN_LIFETIME - _TOKEN_MARGIN
             return self._token
+
+    def renew(self) -> None:
+        """Issue another one at the next call, with the secret as it is then: this was refused."""
+        with self._lock:
+            if isinstance(self._secret, TokenSecret):
+                self._secret.refresh()
+            self._renew_at = 0.0
+
+
+class RenewingAuth(httpx.Auth):
+    """Asks once more with a new token where one was refused: whoever rotates the secret twice in
+    short time, because it came to light, makes the tokens of running functions worthless."""
+
+    requires_request_body = True
+
+    def __init__(self, auth: httpx.Auth, token: SystemToken) -> None:
+        self._auth = auth
+        self._token = token
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        """Send the request, and again after 401; httpx calls this for each request."""
+        response = yield next(self._auth.auth_flow(request))
+        if response.status_code == httpx.codes.UNAUTHORIZED:
+            self._token.renew()
+            yield next(self._auth.auth_flow(request))
 
 
 class SystemAuth(httpx.Auth):
@@ -193,7 +225,8 @@ def _auth(settings: Settings, secret: Secret) -> httpx.Auth:
         return SystemAuth(secret)
     from mlops.signing import SignedAuth
 
-    return SignedAuth(settings.api_url, SystemToken(secret))
+    token = SystemToken(secret)
+    return SignedAuth(settings.api_url, token, refused=token.refused)
 
 
 def _engines(settings: Settings, bus: EventBus, store: ObjectStore) -> dict[str, Engine]:

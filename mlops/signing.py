@@ -35,7 +35,9 @@ class SignedAuth(httpx.Auth):
 
     The region is the one in ``url``, or ``region``, or that of ``AWS_REGION``. Credentials come
     from botocore's usual chain (``session``: a botocore session, made when none is given) and are
-    asked for with each request, so that those of a role are renewed before they expire.
+    asked for with each request, so that those of a role are renewed before they expire. ``refused``
+    is called when the API answers 401: where it says True, the request is sent once more, with the
+    token that ``token`` gives then.
 
     Raises:
         SigningError: botocore is not installed, or there is no region to sign for.
@@ -48,11 +50,13 @@ class SignedAuth(httpx.Auth):
         url: str,
         token: Callable[[], str] | None = None,
         *,
+        refused: Callable[[], bool] | None = None,
         region: str | None = None,
         session: Any = None,
     ) -> None:
         self._region = _region(url, region)
         self._token = token
+        self._refused = refused
         if session is None:
             try:
                 from botocore.session import Session
@@ -66,13 +70,19 @@ class SignedAuth(httpx.Auth):
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         """Sign the request; httpx calls this for each."""
-        if self._token is not None:
-            request.headers[TOKEN_HEADER] = self._token()
         # What is signed is what is sent: with each reserved character escaped there is one way
         # only to read the path and the query, on both sides.
         request.url = _escaped(request.url)
+        self._sign(request)
+        response = yield request
+        if response.status_code == 401 and self._refused is not None and self._refused():
+            self._sign(request)
+            yield request
+
+    def _sign(self, request: httpx.Request) -> None:
+        if self._token is not None:
+            request.headers[TOKEN_HEADER] = self._token()
         request.headers.update(self._signature(request))
-        yield request
 
     def _signature(self, request: httpx.Request) -> dict[str, str]:
         from botocore.auth import SigV4Auth

@@ -28,6 +28,7 @@ class Door(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Request)
         self.seen: list[dict[str, Any]] = []
+        self.refused_tokens: set[str] = set()
 
     @property
     def url(self) -> str:
@@ -47,13 +48,15 @@ class _Request(BaseHTTPRequestHandler):
             self._answer(403, b'{"detail": "%s"}' % str(error).encode())
             return
         self.server.seen.append({"key": key, "path": self.path, "headers": headers, "body": body})
-        self._answer(200, b"{}")
+        refused = headers.get(TOKEN_HEADER.lower()) in self.server.refused_tokens
+        self._answer(401 if refused else 200, b"{}")
 
     do_POST = do_PATCH = do_DELETE = do_GET  # noqa: N815 - the names that http.server looks for
 
     def _answer(self, status: int, body: bytes) -> None:
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
+        self.send_header("X-Next-Offset", "0")
         self.end_headers()
         self.wfile.write(body)
 
@@ -122,6 +125,29 @@ def test_what_is_signed_is_what_is_sent(door: Door, path: str) -> None:
 
     (seen,) = door.seen
     assert seen["headers"][TOKEN_HEADER.lower()] == "who-i-am"
+
+
+def test_a_refused_token_is_replaced_once(door: Door) -> None:
+    """The secret was rotated under a function: it must not wait for its token to expire."""
+    door.refused_tokens = {"old", "older"}
+    tokens = ["old"]
+    renewals = iter([True, True, False])
+
+    def refused() -> bool:
+        tokens.append("new" if len(tokens) == 1 else "older")
+        return next(renewals)
+
+    with connect(door, lambda: tokens[-1], refused=refused) as api:
+        api.request("POST", "/items", json={"a": 1})
+        assert [s["headers"][TOKEN_HEADER.lower()] for s in door.seen] == ["old", "new"]
+        assert door.seen[0]["body"] == door.seen[1]["body"] == b'{"a":1}'
+        for _ in range(2):
+            tokens[-1] = "old"
+            with pytest.raises(ApiError) as caught:
+                api.request("GET", "/items")
+            assert caught.value.status == 401
+    # Once more, then not again; and not at all where there is no newer secret.
+    assert len(door.seen) == 2 + 2 + 1
 
 
 def test_parameters_keep_their_meaning(door: Door) -> None:
