@@ -44,6 +44,8 @@ class Scenario:
     """Whether the job of an attempt leaves a model."""
     deliver: Callable[[list[dict[str, Any]]], list[dict[str, Any]]] = list
     """What becomes of the events of its jobs."""
+    later: bool = False
+    """Whether a test asks for it, and not all do together."""
     throttled: int = 0
     """How often SageMaker refuses its job, because of too many requests."""
 
@@ -85,6 +87,7 @@ SCENARIOS = {
     ),
     # As often as boto3 itself asks again, and once more.
     "throttled": Scenario(scripts=(scripts.sagemaker_success(),), throttled=6),
+    "rotated": Scenario(later=True, scripts=(scripts.sagemaker_success(),)),
     "lost": Scenario(scripts=(scripts.sagemaker_success(),), deliver=lambda _events: []),
     "batch-lost": Scenario(
         engine="batch", scripts=(scripts.batch_exit(1),), deliver=lambda _events: []
@@ -109,7 +112,10 @@ class Runs:
         # Its event cannot be handled, and becomes a dead letter.
         catalogue.broken_for.add(POISON)
         self.user.merge_patch(DATA, "fields-v1", PUBLISHED)
-        self.items = {name: self._submit(name, one) for name, one in SCENARIOS.items()}
+        self.items: dict[str, Item] = {}
+        for name, scenario in SCENARIOS.items():
+            if not scenario.later:
+                self.submit(name)
 
     def jobs(self, name: str) -> list[Any]:
         """The jobs of a scenario's run, the first attempt's first."""
@@ -131,7 +137,7 @@ class Runs:
 
     def wait_for_all(self) -> None:
         """Until every scenario has ended, and what cannot be handled is a dead letter."""
-        for name in SCENARIOS:
+        for name in self.items:
             if "dismissed" in name:
                 self.dismiss(name)
             self.ended(name)
@@ -159,11 +165,12 @@ class Runs:
             tell=self.cloud.tell,
         )
 
-    def _submit(self, name: str, scenario: Scenario) -> Item:
+    def submit(self, name: str) -> None:
+        """Ask for a scenario's run."""
+        scenario = SCENARIOS[name]
         compute = {"engine": scenario.engine, **scenario.compute}
         item = run_item(**{"mlops:compute": compute, "mlops:model": f"model-{name}"})
-        run, _ = self.user.create_item(RUNS, {**item, "id": name})
-        return run
+        self.items[name], _ = self.user.create_item(RUNS, {**item, "id": name})
 
     def _script(self, request: Request) -> Any:
         name = tags_of(request)[TAG]

@@ -51,6 +51,7 @@ UNUSED = {
     "batch:ListJobs": "a claim of a submission that has no id",
     "sqs:SendMessage": "a second attempt that waits for a busy engine",
     "Reconcile s3:GetObject": "a run on Batch whose job has no id yet; seldom met in these tests",
+    "LaunchRun s3:GetObject": "a submission to Batch that was claimed before; test_faults has some",
     "batch:DescribeJobs": "to stop a job that Batch refuses to stop",
 }
 """What the tests do not make a function do: by action, or by function and action."""

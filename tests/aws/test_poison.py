@@ -45,6 +45,7 @@ def test_a_poisoned_message_and_the_way_back(
     catalogue.broken_for.clear()
     assert dlq(cloud, "replay", "--all")["replayed"] == [letter["id"]]
     wait_for(lambda: catalogue.entries.get(POISON), "the entry", tell=cloud.tell)
+    # Nor has anything else become one in all these tests.
     assert dlq(cloud, "list")["dead_letters"] == []
 
 
