@@ -111,31 +111,6 @@ class SystemToken:
                 self._renew_at = time.monotonic() + _TOKEN_LIFETIME - _TOKEN_MARGIN
             return self._token
 
-    def renew(self) -> None:
-        """Issue another one at the next call, with the secret as it is then: this was refused."""
-        with self._lock:
-            if isinstance(self._secret, TokenSecret):
-                self._secret.refresh()
-            self._renew_at = 0.0
-
-
-class RenewingAuth(httpx.Auth):
-    """Asks once more with a new token where one was refused: whoever rotates the secret twice in
-    short time, because it came to light, makes the tokens of running functions worthless."""
-
-    requires_request_body = True
-
-    def __init__(self, auth: httpx.Auth, token: SystemToken) -> None:
-        self._auth = auth
-        self._token = token
-
-    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        """Send the request, and again after 401; httpx calls this for each request."""
-        response = yield next(self._auth.auth_flow(request))
-        if response.status_code == httpx.codes.UNAUTHORIZED:
-            self._token.renew()
-            yield next(self._auth.auth_flow(request))
-
 
 class SystemAuth(httpx.Auth):
     """Adds the token of the system to each request."""
