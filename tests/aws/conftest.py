@@ -25,9 +25,9 @@ def lambda_runtime() -> None:
         pytest.skip("awslambdaric is not installed: run `sh tests/aws/setup.sh`")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def localstack() -> Iterator[emulator.LocalStack]:
-    """One LocalStack for the whole session; each test that deploys gives its stack a name."""
+    """One LocalStack for these tests, gone before others; who deploys gives the stack a name."""
     reason = emulator.missing()
     if reason is not None:
         pytest.skip(reason)
@@ -41,9 +41,9 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Packages:
     return built(tmp_path_factory.mktemp("packages"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cloud_database(template: str) -> Iterator[str]:
-    """The URL of an empty database for the whole session; a function of the stack migrates it."""
+    """The URL of an empty database for these tests; a function of the stack migrates it."""
     name = f"cloud_{secrets.token_hex(6)}"
     source = template.rsplit("/", 1)[1]
     root = template.removesuffix(source)
@@ -54,7 +54,7 @@ def cloud_database(template: str) -> Iterator[str]:
         connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cloud(
     localstack: emulator.LocalStack,
     packages: Packages,
@@ -67,14 +67,14 @@ def cloud(
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def catalogue() -> Iterator[FakeCatalogue]:
     """The discovery catalogue that the deployed system registers publications in."""
     with FakeCatalogue() as catalogue:
         yield catalogue
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def runs(cloud: Cloud, catalogue: FakeCatalogue) -> Runs:
     """A run of each kind, on its way."""
     return Runs(cloud, catalogue)
