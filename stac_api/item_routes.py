@@ -51,7 +51,7 @@ async def read_item(collection_id: str, item_id: str, request: Request) -> Respo
         raise not_found(f"Item {item_id} in collection {collection_id}")
     if is_unchanged(request, stored.etag):
         return Response(status_code=304, headers={"ETag": quoted(stored.etag)})
-    content = render(stored.json, base_url_of(request))
+    content = render(stored.text, base_url_of(request))
     return Response(content, headers={"ETag": quoted(stored.etag)}, media_type=GEOJSON)
 
 

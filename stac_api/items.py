@@ -130,7 +130,9 @@ class ItemWriter:
         principal = writing.principal
         if principal.role is Role.JOB and not principal.measures(collection, item_id):
             raise Problem(403, "A job may write to its own run only.")
-        return await records.lock_item(writing.connection, collection, item_id)
+        return await records.lock_item(
+            writing.connection, collection, item_id, table=writing.place.table
+        )
 
     async def replace_in(self, writing: Writing, item_id: str, item: Document) -> Written:
         """Put another document in an item's place, as part of a write."""

@@ -21,7 +21,7 @@ import orjson
 from mlops import request_ids
 from mlops.items.kinds import Kind
 from stac_api.documents import Document
-from stac_api.hrefs import render
+from stac_api.hrefs import ROOT, render
 from stac_api.problems import Problem, not_found
 
 # pgstac keeps a CHECK of the times in a collection and rebuilds it, over all its rows, whenever
@@ -31,20 +31,19 @@ _ALL_TIME = "tstzrange('0001-01-01 00:00Z', '9999-12-31 23:59:59.999999Z', '[]')
 
 @dataclass(frozen=True)
 class Stored:
-    """A document as it lies in the database, as JSON in UTF-8, with its ETag."""
+    """A document as it lies in the database, as text in UTF-8, with its ETag."""
 
-    json: bytes
+    text: bytes
     etag: str
 
     @property
     def document(self) -> Document:
         """The document, parsed anew: the caller may change it."""
-        parsed: Document = orjson.loads(self.json)
-        return parsed
+        return self.rendered(ROOT)
 
     def rendered(self, base_url: str) -> Document:
         """The item as a reader gets it."""
-        parsed: Document = orjson.loads(render(self.json, base_url))
+        parsed: Document = orjson.loads(render(self.text, base_url))
         return parsed
 
 
@@ -68,7 +67,7 @@ async def place_of(
     being deleted finds it gone, before any table of items is touched.
     """
     row = await connection.fetchrow(
-        _PLACE + (" FOR KEY SHARE" if writing else ""),
+        _PLACE_TO_WRITE if writing else _PLACE,
         collection,
         request_ids.current() or "",
     )
@@ -83,12 +82,19 @@ async def place_of(
 
 async def read_item(connection: asyncpg.Connection, collection: str, item: str) -> Stored | None:
     """An item, or None when there is none."""
-    return _stored_item(await connection.fetchval(_READ_ITEM, collection, item))
+    statement = _READ_ITEM.format("pgstac.items")
+    return _stored_item(await connection.fetchval(statement, collection, item))
 
 
-async def lock_item(connection: asyncpg.Connection, collection: str, item: str) -> Stored | None:
-    """An item whose row is locked until the transaction ends, or None when there is none."""
-    return _stored_item(await connection.fetchval(_READ_ITEM + " FOR UPDATE", collection, item))
+async def lock_item(
+    connection: asyncpg.Connection, collection: str, item: str, *, table: str = "pgstac.items"
+) -> Stored | None:
+    """An item whose row is locked until the transaction ends, or None when there is none.
+
+    Where the table of its collection is known, the right one is not looked for.
+    """
+    statement = _READ_ITEM.format(table) + " FOR UPDATE"
+    return _stored_item(await connection.fetchval(statement, collection, item))
 
 
 async def insert_item(connection: asyncpg.Connection, place: Place, item: Document) -> str:
@@ -211,11 +217,14 @@ async def holds_items(connection: asyncpg.Connection, collection: str) -> bool:
 _PLACE = """
     SELECT key, content->>'mlops:kind' AS kind, content->>'mlops:workspace' AS workspace,
            to_regclass(format('pgstac._items_%s', key)) IS NOT NULL AS prepared,
-           set_config('mlops.request_id', $2, true)
+           set_config('mlops.request_id', $2, true){}
     FROM pgstac.collections WHERE id = $1
 """
+# What a write does in one table needs no plan for each value, as searches do (see pool).
+_PLACE_TO_WRITE = _PLACE.format(", set_config('plan_cache_mode', 'auto', true)") + "FOR KEY SHARE"
+_PLACE = _PLACE.format("")
 _READ_ITEM = """
-    SELECT mlops.document_json(i) FROM pgstac.items i WHERE i.collection = $1 AND i.id = $2
+    SELECT mlops.document_json(i) FROM {} i WHERE i.collection = $1 AND i.id = $2
 """
 # The rows that the documents of a JSON array are stored as; the reverse of mlops.document. Written
 # out here: a function for it, called for each row, costs as much as the rest.

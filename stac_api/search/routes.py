@@ -73,17 +73,20 @@ async def _answer(
     end: Document = {"links": links, "numberReturned": len(page.items)}
     if page.matched is not None:
         end["numberMatched"] = page.matched
-    features = render(b",".join(page.items), base_url_of(request))
-    if search.fields is not None:
-        features = _with_fields(features, search.fields)
-    content = b'{"type":"FeatureCollection","features":[' + features + b"]," + orjson.dumps(end)[1:]
-    return Response(content, media_type=GEOJSON)
+    base_url = base_url_of(request)
+    if search.fields is None:
+        features = b",".join(page.items)
+    else:
+        features = _with_fields(page.items, search.fields, base_url)
+    # Pages may be large: put together once, and gone through once.
+    parts = (b'{"type":"FeatureCollection","features":[', features, b"],", orjson.dumps(end)[1:])
+    return Response(render(b"".join(parts), base_url), media_type=GEOJSON)
 
 
-def _with_fields(features: bytes, fields: Fields) -> bytes:
+def _with_fields(items: list[bytes], fields: Fields, base_url: str) -> bytes:
     """Only the wanted parts of each item; the one case in which items are parsed."""
-    items: list[Document] = orjson.loads(b"[" + features + b"]")
-    return orjson.dumps([fields.of(item) for item in items])[1:-1]
+    parsed: list[Document] = orjson.loads(render(b"[" + b",".join(items) + b"]", base_url))
+    return orjson.dumps([fields.of(item) for item in parsed])[1:-1]
 
 
 def _root_links(request: Request, own: str) -> list[Document]:
