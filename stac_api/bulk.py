@@ -99,45 +99,37 @@ class BulkWriter:
             ids = [str(entry.item.get("id")) for entry in entries]
             there = await records.lock_items(connection, collection, ids)
         if writing.place.kind is None:
-            return await self._store_overlapping(writing, entries, there)
+            ids = await self._store(writing, entries, there)
+            return Outcome([i for i in ids if i not in there], [i for i in ids if i in there])
         changed = [entry for entry in entries if entry.item.get("id") in there]
         for entry in changed:
             await _in_place(entry, writer.replace_in(writing, entry.item["id"], entry.item))
-        created: list[str] = []
         new = [entry for entry in entries if entry.item.get("id") not in there]
-        for start in range(0, len(new), _PART):
-            # The rules ask the database: it cannot store a part at the same time.
-            items = await self._checked(writing, new[start : start + _PART])
-            await _store(connection, writing.place, items, frozenset())
-            created += [item["id"] for item in items]
+        created = await self._store(writing, new, frozenset())
         return Outcome(created, [entry.item["id"] for entry in changed])
 
-    async def _store_overlapping(
+    async def _store(
         self, writing: Writing, entries: Sequence[Entry], there: frozenset[str]
-    ) -> Outcome:
-        """Store items that no rules apply to; those that are ``there`` are replaced.
+    ) -> list[str]:
+        """Store items and return their ids; those that are ``there`` are replaced.
 
         The database stores a part while the next is checked here.
         """
         ids: list[str] = []
-        storing: asyncio.Task[None] | None = None
         try:
             for start in range(0, len(entries), _PART):
                 items = await self._checked(writing, entries[start : start + _PART])
                 ids += [item["id"] for item in items]
-                if storing is not None:
-                    await storing
-                storing = asyncio.create_task(
-                    _store(writing.connection, writing.place, items, there)
-                )
-            if storing is not None:
-                await storing
+                await writing.idle_connection()
+                part = _store_part(writing.connection, writing.place, items, there)
+                writing.storing = asyncio.create_task(part)
+            await writing.idle_connection()
         except BaseException:
-            if storing is not None and not storing.done():
+            if writing.storing is not None and not writing.storing.done():
                 # The connection must be free again before the transaction is undone.
-                await asyncio.wait([storing])
+                await asyncio.wait([writing.storing])
             raise
-        return Outcome([i for i in ids if i not in there], [i for i in ids if i in there])
+        return ids
 
     async def _checked(self, writing: Writing, entries: Sequence[Entry]) -> list[Document]:
         """New items as they are to be stored; a problem that names the faults of all of them."""
@@ -200,7 +192,7 @@ async def _exists(writing: Writing, item: Document) -> bool:
     return await records.read_item(writing.connection, collection, identity) is not None
 
 
-async def _store(
+async def _store_part(
     connection: asyncpg.Connection,
     place: Place,
     items: list[Document],

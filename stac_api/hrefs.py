@@ -24,6 +24,7 @@ ROOT = "\ue000"
 """Stands for the root of the API at the beginning of a stored href; no text of a client's may
 begin with it."""
 _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+_PLAIN = re.compile(r"[A-Za-z0-9._-]+\Z", re.ASCII)
 _LONGEST_KEPT = 300
 _MARKED = f'"{ROOT}'.encode()
 _MARK = b"\x02"
@@ -34,12 +35,17 @@ _COLLECTION_TO_ROOT = "../"
 
 def item_url(base_url: str, collection: str, item: str) -> str:
     """The URL of an item; ``base_url`` ends with a slash, or is :data:`ROOT`."""
-    return f"{base_url}collections/{quote(collection)}/items/{quote(item)}"
+    return f"{collection_url(base_url, collection)}/items/{_quoted(item)}"
 
 
 def collection_url(base_url: str, collection: str) -> str:
     """The URL of a collection."""
-    return f"{base_url}collections/{quote(collection)}"
+    return f"{base_url}collections/{_quoted(collection)}"
+
+
+def _quoted(name: str) -> str:
+    # Nearly all names are their own quotation, and to see that is ten times as fast.
+    return name if _PLAIN.match(name) else quote(name)
 
 
 def stored_item_href(collection: str, item: str) -> str:
@@ -135,7 +141,7 @@ def _resolved_links(links: Any, own: str) -> list[Document]:
 def _place_links(collection: str, item: str) -> list[Document]:
     home = collection_url(ROOT, collection)
     return [
-        {"rel": Rel.SELF.value, "type": GEOJSON, "href": item_url(ROOT, collection, item)},
+        {"rel": Rel.SELF.value, "type": GEOJSON, "href": f"{home}/items/{_quoted(item)}"},
         {"rel": Rel.ROOT.value, "type": JSON, "href": ROOT},
         {"rel": Rel.PARENT.value, "type": JSON, "href": home},
         {"rel": Rel.COLLECTION.value, "type": JSON, "href": home},

@@ -198,11 +198,13 @@ async def admit(writing: Writing, item: Document) -> Stored | None:
     Returns what is stored already where the rules find that the item asks for just that.
     """
     if writing.place.kind is not None:
+        given = item.get("id")
         existing = await RULES[writing.place.kind].admit(writing, item)
         if existing is not None:
             return existing
-        # The id may be the server's: links of its place are made from it.
-        hrefs.link_place(item)
+        if item["id"] != given:
+            # The id is the server's: links of its place are made from it.
+            hrefs.link_place(item)
     _fill_bbox(item)
     return None
 

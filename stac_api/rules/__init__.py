@@ -1,5 +1,6 @@
 """The rules of each kind of item: what the server fills in, what may change, and by whom."""
 
+import asyncio
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
@@ -12,7 +13,7 @@ from stac_api.records import Place, Stored
 from stac_api.settings import Settings
 
 
-@dataclass(frozen=True)
+@dataclass
 class Writing:
     """A write in progress: its transaction, who writes, and where."""
 
@@ -26,6 +27,14 @@ class Writing:
     None where there is none."""
     footprints: dict[tuple[tuple[str, str], ...], Document | None] = field(default_factory=dict)
     """Footprints that were made in this write, by collection and id of what they are around."""
+    storing: asyncio.Task[None] | None = None
+    """What the connection is busy with, where items are stored while others are checked."""
+
+    async def idle_connection(self) -> asyncpg.Connection:
+        """The connection, as soon as it is free to be asked."""
+        if self.storing is not None:
+            await self.storing
+        return self.connection
 
     @property
     def workspace(self) -> str:
@@ -39,7 +48,8 @@ class Rules(Protocol):
 
     alone: bool
     """Whether new items of the kind have nothing to do with one another, nor with what is stored of
-    the kind, so that many may be stored at once."""
+    the kind, so that many may be stored at once, some while others are checked: its rules ask on
+    :meth:`Writing.idle_connection`."""
 
     async def admit(self, writing: Writing, item: Document) -> Stored | None:
         """Check a new item and fill it in place.

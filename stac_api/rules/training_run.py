@@ -163,7 +163,8 @@ async def _resolve_datasets(writing: Writing, item: Document) -> list[tuple[str,
 async def _footprint(writing: Writing, datasets: list[tuple[str, str]]) -> Document | None:
     key = tuple(datasets)
     if key not in writing.footprints:
-        writing.footprints[key] = await records.footprint_of(writing.connection, datasets)
+        connection = await writing.idle_connection()
+        writing.footprints[key] = await records.footprint_of(connection, datasets)
     return writing.footprints[key]
 
 
@@ -173,7 +174,8 @@ async def _find_dataset(writing: Writing, href: str) -> tuple[str, str] | None:
     if len(parts) != 3 or parts[1] != "items":
         return None
     collection, item = unquote(parts[0]), unquote(parts[2])
-    row = await writing.connection.fetchrow(
+    connection = await writing.idle_connection()
+    row = await connection.fetchrow(
         "SELECT 1 FROM pgstac.items i JOIN pgstac.collections c ON c.id = i.collection"
         " WHERE i.collection = $1 AND i.id = $2 AND c.content->>'mlops:kind' = $3",
         *(collection, item, Kind.TRAINING_DATA.value),

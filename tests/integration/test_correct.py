@@ -274,6 +274,26 @@ class TestBulk:
         answer = httpx.post(data, json={"type": "FeatureCollection", "features": features})
         assert answer.json()["created"] == ["fields-v2", "fields-v3"]
 
+    def test_rules_may_ask_while_others_are_stored(self, workspace: Any, database_url: str) -> None:
+        """A later part of a request names a dataset that no earlier one did."""
+        workspace.create_item("alps-training-data", dataset_item("b" * 64))
+        runs = f"{workspace.url}/collections/alps-training-runs/items"
+        forget(database_url)
+        features = [{**run_item(), "id": f"r{n}"} for n in range(1_200)]
+        for run in features[700:]:
+            run["links"][0]["href"] = "../../alps-training-data/items/fields-v2"
+        features[1_100]["links"][0]["href"] = "../../alps-training-data/items/fields-v9"
+        body = {"type": "FeatureCollection", "features": features}
+        problem(httpx.post(runs, json=body, timeout=60), 422, "/features/1100/links/0/href")
+        assert told(database_url) == []
+        features[1_100]["links"][0]["href"] = "../../alps-training-data/items/fields-v1"
+        assert httpx.post(runs, json=body, timeout=60).status_code == 201
+        assert told(database_url) == [("run.accepted", f"r{n}") for n in range(1_200)]
+        for run in features[1:]:
+            run["id"] += "-again"
+        problem(httpx.post(runs, json=body, timeout=60), 409)
+        assert len(told(database_url)) == 1_200
+
     def test_ten_thousand(self, client: httpx.Client, database_url: str) -> None:
         client.post("/collections", json=plain_collection("many"))
         item = plain_item()
