@@ -15,12 +15,20 @@ import orjson
 from mlops.identity import Role
 from stac_api import records
 from stac_api.documents import Document, too_large
-from stac_api.items import RULES, Caller, ItemWriter, Written, accepted, admit
+from stac_api.items import (
+    RULES,
+    Caller,
+    ItemWriter,
+    Written,
+    accepted,
+    admit,
+    pointing_into,
+)
 from stac_api.problems import Fault, Problem, invalid, pointer
 from stac_api.records import Place
 from stac_api.rules import Writing
 from stac_api.settings import Settings
-from stac_api.validation import item_faults
+from stac_api.validation import check_item
 
 # Other requests are served after so many items have been checked.
 _SLICE = 32
@@ -140,14 +148,15 @@ class BulkWriter:
                 await asyncio.sleep(0)
             try:
                 item = accepted(entry.item, writing.place.collection, writing.base_url)
-                await admit(writing, item)
-                found: Sequence[Fault] = item_faults(item, self._settings.extension_schemas)
+                with pointing_into(entry.item):
+                    await admit(writing, item)
+                    check_item(item, self._settings.extension_schemas)
                 items.append(item)
             except Problem as problem:
                 if problem.status != 422 or not problem.faults:
                     raise _placed(problem, entry) from problem
-                found = problem.faults
-            faults += [Fault(pointer(*entry.place) + f.pointer, f.detail) for f in found]
+                where = pointer(*entry.place)
+                faults += [Fault(where + fault.pointer, fault.detail) for fault in problem.faults]
             if len(faults) > _MAX_FAULTS:
                 break
         if faults:

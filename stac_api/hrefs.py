@@ -25,6 +25,7 @@ ROOT = "\ue000"
 begin with it."""
 _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _PLAIN = re.compile(r"[A-Za-z0-9._-]+\Z", re.ASCII)
+_TO_LINK = re.compile(r"\A/links/([0-9]+)(.*)\Z", re.DOTALL)
 _LONGEST_KEPT = 300
 _MARKED = f'"{ROOT}'.encode()
 _MARK = b"\x02"
@@ -92,6 +93,22 @@ def link_place(item: Document) -> None:
         if not (isinstance(link, dict) and link.get("rel") in INFERRED)
     ]
     item["links"] = links + given
+
+
+def as_given(pointer: str, given: Document) -> str:
+    """A JSON Pointer into a stored item as one into what it was ``given`` as, whose links may have
+    been fewer, and in other places."""
+    found = _TO_LINK.match(pointer)
+    if found is None:
+        return pointer
+    kept = [
+        index
+        for index, link in enumerate(given.get("links") or [])
+        if not (isinstance(link, dict) and link.get("rel") in INFERRED)
+    ]
+    index = int(found[1]) - len(_place_links("", ""))
+    # A link that the server has added stands nowhere in what was given.
+    return f"/links/{kept[index]}{found[2]}" if 0 <= index < len(kept) else "/links"
 
 
 def render_collection(collection: Document, base_url: str) -> Document:

@@ -1,7 +1,8 @@
 """Writing items: every write is one transaction that locks, checks, applies, validates the result
 and stores it; the event is recorded by the database in the same transaction."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import asyncpg
@@ -142,11 +143,13 @@ class ItemWriter:
         """Create an item, as part of a write."""
         if writing.principal.role is Role.JOB:
             raise Problem(403, "A job may not create items.")
+        given = item
         item = accepted(item, writing.place.collection, writing.base_url)
-        existing = await admit(writing, item)
-        if existing is not None:
-            return Written(existing.document, existing.etag)
-        check_item(item, self._settings.extension_schemas)
+        with pointing_into(given):
+            existing = await admit(writing, item)
+            if existing is not None:
+                return Written(existing.document, existing.etag)
+            check_item(item, self._settings.extension_schemas)
         etag = await records.insert_item(writing.connection, writing.place, item)
         if writing.place.kind is not None:
             await RULES[writing.place.kind].settle(writing, item)
@@ -168,10 +171,11 @@ class ItemWriter:
         _fill_bbox(after)
         if same_json(after, before):
             return Written(after, stored.etag)
-        if writing.place.kind is not None:
-            await RULES[writing.place.kind].check_change(writing, before, after)
-            after["properties"]["updated"] = now()
-        check_item(after, self._settings.extension_schemas)
+        with pointing_into(changed):
+            if writing.place.kind is not None:
+                await RULES[writing.place.kind].check_change(writing, before, after)
+                after["properties"]["updated"] = now()
+            check_item(after, self._settings.extension_schemas)
         etag = await records.update_item(writing.connection, writing.place, after)
         return Written(after, etag)
 
@@ -190,6 +194,16 @@ def accepted(item: Document, collection: str, base_url: str) -> Document:
         raise invalid("The item says that it is in another collection.", fault)
     check_shape(item)
     return hrefs.strip_item(item, base_url)
+
+
+@contextmanager
+def pointing_into(given: Document) -> Iterator[None]:
+    """Let the faults of a stored item point into the document that it was ``given`` as."""
+    try:
+        yield
+    except Problem as problem:
+        faults = [Fault(hrefs.as_given(f.pointer, given), f.detail) for f in problem.faults]
+        raise Problem(problem.status, problem.detail, faults, problem.headers) from problem
 
 
 async def admit(writing: Writing, item: Document) -> Stored | None:

@@ -55,20 +55,15 @@ def check_shape(item: Document) -> None:
 
 def check_item(item: Document, extension_schemas: Path | None = None) -> None:
     """Raise a 422 problem that names every fault of an item whose shape was checked before."""
-    faults = item_faults(item, extension_schemas)
-    if faults:
-        raise invalid("The item is not a valid STAC Item.", *faults)
-
-
-def item_faults(item: Document, extension_schemas: Path | None = None) -> list[Fault]:
-    """Every fault of an item that is about to be stored, but for those of its shape."""
     faults = [
         *_check_identity(item, "Feature"),
         *check_geometry(item),
         *_check_properties(item.get("properties")),
     ]
     # The schemas say the same in fewer words, where there is a fault.
-    return faults or check_schemas(item, extension_schemas)
+    faults = faults or check_schemas(item, extension_schemas)
+    if faults:
+        raise invalid("The item is not a valid STAC Item.", *faults)
 
 
 def check_collection_shape(collection: Document) -> None:

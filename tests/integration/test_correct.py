@@ -294,6 +294,16 @@ class TestBulk:
         problem(httpx.post(runs, json=body, timeout=60), 409)
         assert len(told(database_url)) == 1_200
 
+    def test_faults_point_into_what_was_given(self, workspace: Any) -> None:
+        """The server's own links stand before those of a client when the rules see an item."""
+        runs = f"{workspace.url}/collections/alps-training-runs"
+        run = run_item()
+        missing = {"rel": "training-data", "href": "../../alps-training-data/items/fields-v9"}
+        run["links"] = [{"rel": "self", "href": "x"}, *run["links"], missing]
+        problem(httpx.post(f"{runs}/items", json=run), 422, "/links/2/href")
+        bulk = {"items": {"a": run_item(), "b": run}}
+        problem(httpx.post(f"{runs}/bulk_items", json=bulk), 422, "/items/b/links/2/href")
+
     def test_ten_thousand(self, client: httpx.Client, database_url: str) -> None:
         client.post("/collections", json=plain_collection("many"))
         item = plain_item()
