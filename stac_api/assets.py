@@ -33,7 +33,8 @@ _MAX_REQUEST = 8 << 20
 class Upload(BaseModel):
     """A file that somebody wants to upload."""
 
-    model_config = ConfigDict(extra="ignore")
+    # Built when it is first used: a process that starts to answer reads does without.
+    model_config = ConfigDict(extra="ignore", defer_build=True)
 
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     size: Annotated[int, Field(ge=0)]
@@ -42,7 +43,7 @@ class Upload(BaseModel):
 class Uploads(BaseModel):
     """The files of an upload."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", defer_build=True)
 
     files: Annotated[list[Upload], Field(max_length=50_000)]
 

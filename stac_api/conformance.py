@@ -77,8 +77,10 @@ _TRANSACTION = (
     f"{_OGC}/ogcapi-features-4/1.0/conf/simpletx",
 )
 
-CONFORMANCE_CLASSES = (*_CORE, *_SEARCH, *_COLLECTION_SEARCH, *_FILTER, *_TRANSACTION)
-"""All of them, in the order in which they are shown."""
+CONFORMANCE_CLASSES = sorted(
+    {*_CORE, *_SEARCH, *_COLLECTION_SEARCH, *_FILTER, *_TRANSACTION}
+)
+"""All of them, by name."""
 
 
 @router.get("/conformance", summary="Conformance classes")

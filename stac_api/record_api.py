@@ -29,7 +29,7 @@ from stac_api.unavailable import add_unavailable_handlers
 class RecordExtension(ApiExtension):  # type: ignore[misc]  # the library has no types
     """What the record does beyond the core, as stac-fastapi's registry wants it said."""
 
-    conformance_classes: list[str] = attr.ib(factory=lambda: list(CONFORMANCE_CLASSES))
+    conformance_classes: list[str] = attr.ib(factory=lambda: CONFORMANCE_CLASSES.copy())
 
     def register(self, app: FastAPI) -> None:
         """Nothing: its routes are registered with the core's."""
@@ -85,7 +85,7 @@ def make_record_api(settings: Settings, state: State, routes: Sequence[Route]) -
         "middlewares": [],
     }
     api = RecordApi(**parts)
-    state.conformance = list(dict.fromkeys(map(str, api.client.conformance_classes())))
+    state.conformance = sorted(set(map(str, api.client.conformance_classes())))
     app.state = state
     describe(app)
     add_problem_handlers(app)

@@ -45,7 +45,8 @@ def _number(value: object) -> object:
 class Point(BaseModel):
     """One value of a metric; NaN and the infinities as JSON strings."""
 
-    model_config = ConfigDict(extra="forbid")
+    # Built when it is first used: a process that starts to answer reads does without.
+    model_config = ConfigDict(extra="forbid", defer_build=True)
 
     name: Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f]+$")]
     step: Annotated[int, Field(ge=0, lt=2**63)]
@@ -56,7 +57,7 @@ class Point(BaseModel):
 class Batch(BaseModel):
     """Points that were sent together; the same batch twice counts once."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", defer_build=True)
 
     batch: Annotated[str, Field(min_length=1, max_length=128)]
     attempt: Annotated[int, Field(ge=1)]
