@@ -15,7 +15,6 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.middleware.gzip import GZipMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from mlops.storage import open_store
@@ -35,6 +34,7 @@ from stac_api import (
     workspaces,
 )
 from stac_api.access import token_keys
+from stac_api.compression import Compression
 from stac_api.cross_origin import CrossOrigin
 from stac_api.dispatch import Dispatch
 from stac_api.extension_schemas import load_schemas
@@ -107,7 +107,7 @@ def _middlewares(settings: Settings, dispatch: Dispatch) -> list[Middleware]:
         ),
         Middleware(CrossOrigin, origins=settings.cors_origins),
         Middleware(Heads, dispatch),
-        Middleware(GZipMiddleware, minimum_size=1400, compresslevel=1),
+        Middleware(Compression),
     ]
 
 

@@ -86,7 +86,7 @@ def _with_fields(features: bytes, fields: Fields) -> bytes:
 
 
 def _root_links(request: Request, own: str) -> list[Document]:
-    query = request.url.query
+    query = request.scope["query_string"].decode()
     return [
         {"rel": "root", "type": JSON, "href": base_url_of(request)},
         {"rel": "self", "type": GEOJSON, "href": f"{own}?{query}" if query else own},
