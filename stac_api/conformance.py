@@ -77,9 +77,7 @@ _TRANSACTION = (
     f"{_OGC}/ogcapi-features-4/1.0/conf/simpletx",
 )
 
-CONFORMANCE_CLASSES = sorted(
-    {*_CORE, *_SEARCH, *_COLLECTION_SEARCH, *_FILTER, *_TRANSACTION}
-)
+CONFORMANCE_CLASSES = sorted({*_CORE, *_SEARCH, *_COLLECTION_SEARCH, *_FILTER, *_TRANSACTION})
 """All of them, by name."""
 
 

@@ -6,6 +6,8 @@ from starlette.requests import Request
 
 from stac_api.problems import Fault, Problem, pointer
 
+_NO_NUMBER = "Input should be a valid integer, unable to parse string as an integer"
+_NO_TRUTH = "Input should be a valid boolean, unable to interpret input"
 _NUMBER = re.compile(r"\A[+-]?[0-9]{1,18}\Z")
 _TRUTH = {
     **dict.fromkeys(("1", "true", "t", "yes", "y", "on"), True),
@@ -28,7 +30,7 @@ class Parameters:
                 self._wrong[name] = "Field required"
             return default or 0
         if not _NUMBER.match(text):
-            self._wrong[name] = "Input should be a valid integer"
+            self._wrong[name] = _NO_NUMBER
             return at_least
         if int(text) < at_least:
             self._wrong[name] = f"Input should be greater than or equal to {at_least}"
@@ -38,7 +40,7 @@ class Parameters:
         """Whether a parameter says yes; no where it is not given."""
         truth = _TRUTH.get(self._given.get(name, "false").lower())
         if truth is None:
-            self._wrong[name] = "Input should be a valid boolean"
+            self._wrong[name] = _NO_TRUTH
         return truth or False
 
     def check(self) -> None:

@@ -10,19 +10,26 @@ from typing import Any
 
 import attr
 from fastapi import FastAPI
+from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from stac_fastapi.api.app import StacApi
 from stac_fastapi.pgstac.config import Settings as PgstacSettings
 from stac_fastapi.pgstac.core import CoreCrudClient
 from stac_fastapi.types.extension import ApiExtension
 from starlette.datastructures import State
+from starlette.types import ASGIApp
 
 from mlops import __version__
 from stac_api.conformance import CONFORMANCE_CLASSES
 from stac_api.openapi import describe
-from stac_api.problems import add_problem_handlers
 from stac_api.routes import Route
 from stac_api.settings import Settings
-from stac_api.unavailable import add_unavailable_handlers
+
+
+class _InnerApp(FastAPI):
+    def build_middleware_stack(self) -> ASGIApp:
+        """What FastAPI's router needs, and no more: the application that passes requests on has
+        the middlewares, and answers what is raised."""
+        return AsyncExitStackMiddleware(self.router)
 
 
 @attr.s
@@ -62,7 +69,7 @@ class RecordApi(StacApi):  # type: ignore[misc]  # the library has no types
 
 def make_record_api(settings: Settings, state: State, routes: Sequence[Route]) -> FastAPI:
     """A stac-fastapi application of the record; its conformance classes are kept in ``state``."""
-    app = FastAPI(
+    app = _InnerApp(
         title=settings.title,
         description=settings.description,
         version=__version__,
@@ -88,6 +95,4 @@ def make_record_api(settings: Settings, state: State, routes: Sequence[Route]) -
     state.conformance = sorted(set(map(str, api.client.conformance_classes())))
     app.state = state
     describe(app)
-    add_problem_handlers(app)
-    add_unavailable_handlers(app)
     return app

@@ -25,8 +25,9 @@ CommaSeparated = Annotated[list[str], BeforeValidator(_split)]
 class EnvironmentSettings(BaseModel):
     """Settings that are read from ``MLOPS_``-prefixed variables where they are not given.
 
-    An empty variable counts as not given: a template cannot leave one out. pydantic-settings does the same, but brings readers of
-    files, command lines and clouds along, which took a tenth of the time of a cold start.
+    An empty variable counts as not given: a template cannot leave one out. pydantic-settings does
+    the same, but brings readers of files, command lines and clouds along, which took a tenth of the
+    time of a cold start.
     """
 
     # What is wrong is told without what was given: secrets are among it.
