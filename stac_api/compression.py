@@ -30,7 +30,7 @@ class Compression:
 
         async def send_on(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], _VARY]
+                message["headers"] = [*message.get("headers", ()), _VARY]
             await send(message)
 
         await self._app(scope, receive, send_on)

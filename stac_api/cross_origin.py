@@ -66,7 +66,7 @@ class CrossOrigin:
 def _varying(send: Send) -> Send:
     async def send_on(message: Message) -> None:
         if message["type"] == "http.response.start":
-            message["headers"] = [*message["headers"], _VARY]
+            message["headers"] = [*message.get("headers", ()), _VARY]
         await send(message)
 
     return send_on
