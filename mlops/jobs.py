@@ -36,7 +36,8 @@ class JobDataset(BaseModel):
     all the datasets.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    # Built when it is first used: a process that starts to answer reads does without.
+    model_config = ConfigDict(extra="forbid", defer_build=True)
 
     collection: str
     item: str
@@ -51,7 +52,7 @@ class JobDataset(BaseModel):
 class JobDocument(BaseModel):
     """What ``python -m training.job`` reads."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", defer_build=True)
 
     format: Literal[1] = 1
     name: str
@@ -85,7 +86,7 @@ class RunOutcome(BaseModel):
     because it names each output by checksum.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", defer_build=True)
 
     exit_code: int
     reason: str
@@ -98,7 +99,7 @@ class RunOutcome(BaseModel):
 class OutputFile(BaseModel):
     """A file that a job uploaded."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", defer_build=True)
 
     key: str
     size: int

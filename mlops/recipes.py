@@ -18,7 +18,8 @@ class PixelTimeSeriesHyperparameters(BaseModel):
     Sensing 11(5), 523: three temporal convolutions, one dense layer, softmax.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    # Built when it is first used: a process that starts to answer reads does without.
+    model_config = ConfigDict(extra="forbid", defer_build=True)
 
     epochs: Annotated[int, Field(ge=1, le=10_000)] = 15
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-3

@@ -1,7 +1,9 @@
 """Who calls, and from where: read from the request once."""
 
-from typing import Protocol
+from functools import lru_cache
+from typing import Any, Protocol
 
+from starlette.datastructures import URL
 from starlette.requests import Request
 
 from mlops.aws_secrets import AwsSecret, TokenSecret
@@ -80,7 +82,25 @@ def require_job_or_system(request: Request, collection: str, item: str) -> Princ
 
 def base_url_of(request: Request) -> str:
     """The root of the API as the caller sees it; ends with a slash."""
-    return str(request.base_url).rstrip("/") + "/"
+    scope = request.scope
+    host = next((value for name, value in scope["headers"] if name == b"host"), None)
+    server = scope.get("server")
+    return _base_url(
+        scope.get("scheme", "http"),
+        host,
+        None if server is None else tuple(server),
+        scope.get("root_path", ""),
+    )
+
+
+# It is the same for nearly every request, and each asks for it more than once.
+@lru_cache(maxsize=256)
+def _base_url(
+    scheme: str, host: bytes | None, server: tuple[Any, ...] | None, root_path: str
+) -> str:
+    headers = [] if host is None else [(b"host", host)]
+    scope = {"scheme": scheme, "server": server, "headers": headers, "path": root_path}
+    return str(URL(scope=scope)).rstrip("/") + "/"
 
 
 def _verified(request: Request, token: str) -> Principal:

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Annotated
 
 import orjson
-from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, RedirectResponse, Response
 
 from mlops.identity import Role
@@ -21,9 +20,10 @@ from mlops.storage.hrefs import asset_href
 from stac_api.access import base_url_of, principal_of
 from stac_api.documents import read_document
 from stac_api.problems import Problem, faults_of, invalid, not_found
+from stac_api.routes import Routes
 from stac_api.workspaces import require_workspace
 
-router = APIRouter(tags=["Assets"])
+router = Routes("Assets")
 
 _ASSET = "/assets/{workspace_id}/{path:path}"
 _BLOB = re.compile(r"\Atraining-data/blobs/([0-9a-f]{2})/(\1[0-9a-f]{62})\Z")
@@ -33,7 +33,8 @@ _MAX_REQUEST = 8 << 20
 class Upload(BaseModel):
     """A file that somebody wants to upload."""
 
-    model_config = ConfigDict(extra="ignore")
+    # Built when it is first used: a process that starts to answer reads does without.
+    model_config = ConfigDict(extra="ignore", defer_build=True)
 
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     size: Annotated[int, Field(ge=0)]
@@ -42,13 +43,13 @@ class Upload(BaseModel):
 class Uploads(BaseModel):
     """The files of an upload."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", defer_build=True)
 
     files: Annotated[list[Upload], Field(max_length=50_000)]
 
 
 @router.get(_ASSET, summary="Read an object")
-@router.head(_ASSET, include_in_schema=False)
+@router.head(_ASSET)
 async def read_asset(workspace_id: str, path: str, request: Request) -> Response:
     """The object, or a redirect to a short-lived URL where the store has such."""
     await require_workspace(request, workspace_id)

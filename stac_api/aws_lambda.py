@@ -14,8 +14,8 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-from fastapi import FastAPI
 from mangum import Mangum
+from starlette.applications import Starlette
 
 from stac_api.app import create_app
 from stac_api.nudge import Nudge
@@ -43,7 +43,7 @@ class LambdaApi:
         self._loop = asyncio.new_event_loop()
         # Where Mangum looks for the loop to run in.
         asyncio.set_event_loop(self._loop)
-        self._app: FastAPI = create_app(settings)
+        self._app: Starlette = create_app(settings, frame_at_start=False)
         self._lifespan = self._app.router.lifespan_context(self._app)
         self._loop.run_until_complete(self._lifespan.__aenter__())
         self._mangum = Mangum(self._app, lifespan="off", text_mime_types=_TEXT)
@@ -66,6 +66,7 @@ class LambdaApi:
 
     def warm_up(self) -> None:
         """Answer a request that needs nothing from outside, so that what is made once is made."""
+        self._app.state.frame.describe()
         self._mangum(_warming_event(), None)
 
     def distrust_connections(self) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 import orjson
-from fastapi import APIRouter, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 from mlops.items.extension import STAC_VERSION
@@ -18,8 +18,9 @@ from mlops.items.rels import Rel
 from stac_api.access import base_url_of
 from stac_api.hrefs import GEOJSON, JSON, collection_url, item_url
 from stac_api.problems import not_found
+from stac_api.routes import Routes
 
-router = APIRouter(tags=["Collections"])
+router = Routes("Collections")
 
 PATH = "/collections/{collection_id}/browse"
 _PAGE = 1000
@@ -36,10 +37,9 @@ _STARTS = (
 
 
 @router.get(PATH, summary="Browse the items of a collection")
-async def browse(
-    collection_id: str, request: Request, start: str | None = None, end: str | None = None
-) -> Response:
+async def browse(collection_id: str, request: Request) -> Response:
     """A catalog of the items whose ids lie from ``start`` on and before ``end``."""
+    start, end = request.query_params.get("start"), request.query_params.get("end")
     base_url = base_url_of(request)
     whole = start is None and end is None
     async with request.app.state.pool.acquire() as connection:

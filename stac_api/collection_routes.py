@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import orjson
-from fastapi import APIRouter, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 from mlops.identity import Role
@@ -19,6 +19,7 @@ from stac_api.documents import (
     require_type,
 )
 from stac_api.hrefs import JSON, collection_url, render_collection, strip_collection
+from stac_api.parameters import Parameters
 from stac_api.patches import patching
 from stac_api.preconditions import (
     check_if_match,
@@ -29,11 +30,12 @@ from stac_api.preconditions import (
 )
 from stac_api.preferences import as_preferred
 from stac_api.problems import Fault, Problem, invalid, not_found, pointer
+from stac_api.routes import Routes
 from stac_api.settings import Settings
 from stac_api.strict_json import parse_json, same_json
 from stac_api.validation import check_collection, check_collection_shape
 
-router = APIRouter(tags=["Collections"])
+router = Routes("Collections")
 
 _COLLECTION = "/collections/{collection_id}"
 # What makes a collection part of a workspace: given when the workspace is made.
@@ -41,7 +43,6 @@ _OWNED = ("mlops:workspace", "mlops:kind")
 
 
 @router.get(_COLLECTION, summary="Read a collection")
-@router.head(_COLLECTION, include_in_schema=False)
 async def read_collection(collection_id: str, request: Request) -> Response:
     """One collection; ``If-None-Match`` with its ETag answers 304."""
     async with request.app.state.pool.acquire() as connection:
@@ -95,8 +96,11 @@ async def patch_collection(collection_id: str, request: Request) -> Response:
 
 
 @router.delete(_COLLECTION, status_code=204, summary="Delete a collection")
-async def delete_collection(collection_id: str, request: Request, force: bool = False) -> Response:
+async def delete_collection(collection_id: str, request: Request) -> Response:
     """Delete a collection; one that holds items only with ``?force=true``."""
+    parameters = Parameters(request)
+    force = parameters.truth("force")
+    parameters.check()
     _refuse_jobs(request)
     async with request.app.state.pool.acquire() as connection, connection.transaction():
         stored = await records.read_collection(connection, collection_id, lock=True)

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 import asyncpg
 import orjson
-from fastapi import APIRouter, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 from mlops.items.rels import Rel
@@ -17,6 +17,7 @@ from stac_api.access import base_url_of
 from stac_api.documents import Document
 from stac_api.hrefs import JSON, render_collection
 from stac_api.problems import Fault, Problem
+from stac_api.routes import Routes
 from stac_api.search.fields import Fields
 from stac_api.search.query import conditions_of
 from stac_api.search.request import SearchRequest, read_parameters
@@ -24,7 +25,7 @@ from stac_api.search.routes import parameters_of
 from stac_api.search.sorting import read_keys
 from stac_api.search.statement import Arguments
 
-router = APIRouter(tags=["Collections"])
+router = Routes("Collections")
 
 _DEFAULT_LIMIT = 1000
 _OFFSET = re.compile(r"\A[0-9]{1,9}\Z")

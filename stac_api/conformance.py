@@ -1,5 +1,14 @@
 """What the API conforms to: the classes that it advertises, each for something that it does."""
 
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from stac_api.hrefs import JSON
+from stac_api.routes import Routes
+
+router = Routes("Landing page")
+
 _STAC = "https://api.stacspec.org"
 _OGC = "http://www.opengis.net/spec"
 
@@ -11,6 +20,7 @@ _CORE = (
     f"{_STAC}/v1.0.0/item-search",
     f"{_OGC}/ogcapi-features-1/1.0/conf/core",
     f"{_OGC}/ogcapi-features-1/1.0/conf/geojson",
+    f"{_OGC}/ogcapi-features-1/1.0/conf/oas30",
 )
 _SEARCH = tuple(
     f"{_STAC}/{version}/{place}#{extension}"
@@ -67,5 +77,11 @@ _TRANSACTION = (
     f"{_OGC}/ogcapi-features-4/1.0/conf/simpletx",
 )
 
-CONFORMANCE_CLASSES = (*_CORE, *_SEARCH, *_COLLECTION_SEARCH, *_FILTER, *_TRANSACTION)
-"""All of them, in the order in which they are shown."""
+CONFORMANCE_CLASSES = sorted({*_CORE, *_SEARCH, *_COLLECTION_SEARCH, *_FILTER, *_TRANSACTION})
+"""All of them, by name."""
+
+
+@router.get("/conformance", summary="Conformance classes")
+async def read_conformance(request: Request) -> Response:
+    """The conformance classes, as stac-fastapi's registry has them."""
+    return Response(orjson.dumps({"conformsTo": request.app.state.conformance}), media_type=JSON)

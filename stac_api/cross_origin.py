@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from starlette.middleware.cors import CORSMiddleware
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 EXPOSED = (
     "Allow",
@@ -25,6 +25,8 @@ _ASKED = (
     "Range",
     "X-Request-Id",
 )
+_ORIGIN = b"origin"
+_VARY = (b"vary", b"Origin")
 _READ = ("GET", "HEAD", "OPTIONS")
 _WRITE = ("POST", "PUT", "PATCH", "DELETE")
 
@@ -46,11 +48,25 @@ class CrossOrigin:
                 max_age=600,
             )
 
+        self._app = app
         self._search = policy(*_READ, "POST")
         self._other = policy(*_READ) if "*" in origins else policy(*_READ, *_WRITE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request."""
+        if scope["type"] == "http" and all(name != _ORIGIN for name, _ in scope["headers"]):
+            # Most are no page's: all that they are told is that a page would be told more.
+            await self._app(scope, receive, _varying(send))
+            return
         search = scope.get("root_path", "") + "/search"
         is_search = scope["type"] == "http" and scope["path"] == search
         await (self._search if is_search else self._other)(scope, receive, send)
+
+
+def _varying(send: Send) -> Send:
+    async def send_on(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", ()), _VARY]
+        await send(message)
+
+    return send_on

@@ -5,15 +5,16 @@ from html import escape
 from typing import Any
 
 import orjson
-from fastapi import APIRouter, Request
+from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from stac_api.access import base_url_of
+from stac_api.hrefs import OPENAPI
+from stac_api.routes import Routes
 from stac_api.settings import Settings
 
-router = APIRouter(include_in_schema=False)
+router = Routes()
 
-OPENAPI = "application/vnd.oai.openapi+json;version=3.1"
 _METHODS = ("get", "post", "put", "patch", "delete")
 # Plain: a page that fetched a viewer from elsewhere would be empty on a machine without a way out.
 _STYLE = """

@@ -20,6 +20,8 @@ from stac_api.documents import Document
 
 GEOJSON = "application/geo+json"
 JSON = "application/json"
+SCHEMA_JSON = "application/schema+json"
+OPENAPI = "application/vnd.oai.openapi+json;version=3.1"
 ROOT = "\ue000"
 """Stands for the root of the API at the beginning of a stored href; no text of a client's may
 begin with it."""

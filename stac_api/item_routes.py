@@ -1,7 +1,7 @@
 """HTTP of items: POST, PUT, PATCH, DELETE, and reading one with its ETag."""
 
 import orjson
-from fastapi import APIRouter, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 from stac_api import records
@@ -29,10 +29,11 @@ from stac_api.preconditions import (
 )
 from stac_api.preferences import as_preferred
 from stac_api.problems import Fault, Problem, invalid, not_found, pointer
+from stac_api.routes import Routes
 from stac_api.settings import Settings
 from stac_api.strict_json import parse_json
 
-router = APIRouter(tags=["Items"])
+router = Routes("Items")
 
 _ITEMS = "/collections/{collection_id}/items"
 _ITEM = _ITEMS + "/{item_id}"
@@ -42,7 +43,6 @@ _MANY = 16
 
 
 @router.get(_ITEM, summary="Read an item")
-@router.head(_ITEM, include_in_schema=False)
 async def read_item(collection_id: str, item_id: str, request: Request) -> Response:
     """One item; ``If-None-Match`` with its ETag answers 304."""
     async with request.app.state.pool.acquire() as connection:

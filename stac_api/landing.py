@@ -1,22 +1,22 @@
-"""The landing page and what conforms to what: where every client begins."""
+"""The landing page: where every client begins."""
 
 from typing import Any
 
 import orjson
-from fastapi import APIRouter, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 from mlops.items.extension import STAC_VERSION
 from mlops.items.rels import Rel
 from stac_api.access import base_url_of
-from stac_api.descriptions import OPENAPI
-from stac_api.hrefs import GEOJSON, JSON, collection_url
+from stac_api.conformance import CONFORMANCE_CLASSES
+from stac_api.hrefs import GEOJSON, JSON, OPENAPI, SCHEMA_JSON, collection_url
+from stac_api.routes import Routes
 from stac_api.settings import Settings
 
-router = APIRouter(tags=["Landing page"])
+router = Routes("Landing page")
 
 IDENTITY = "stac-mlops"
-SCHEMA_JSON = "application/schema+json"
 QUERYABLES = "http://www.opengis.net/def/rel/ogc/1.0/queryables"
 _CONFORMANCE = "http://www.opengis.net/def/rel/ogc/1.0/conformance"
 _COLLECTIONS = "SELECT id, content->>'title' AS title FROM pgstac.collections ORDER BY id"
@@ -34,7 +34,7 @@ async def read_landing_page(request: Request) -> Response:
         "id": IDENTITY,
         "title": settings.title,
         "description": settings.description,
-        "conformsTo": request.app.state.conformance,
+        "conformsTo": CONFORMANCE_CLASSES,
         "links": [
             {"rel": Rel.SELF, "type": JSON, "href": _asked_for(request, base_url)},
             {"rel": Rel.ROOT, "type": JSON, "href": base_url, "title": settings.title},
@@ -43,12 +43,6 @@ async def read_landing_page(request: Request) -> Response:
         ],
     }
     return Response(orjson.dumps(page), media_type=JSON)
-
-
-@router.get("/conformance", summary="Conformance classes")
-async def read_conformance(request: Request) -> Response:
-    """The conformance classes."""
-    return Response(orjson.dumps({"conformsTo": request.app.state.conformance}), media_type=JSON)
 
 
 def _asked_for(request: Request, base_url: str) -> str:

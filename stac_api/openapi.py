@@ -1,4 +1,4 @@
-"""What FastAPI cannot see of our routes: bodies, parameters of a search, and problems.
+"""What FastAPI cannot see of our routes: bodies, parameters beside the path, and problems.
 
 The routes read their bodies and parameters themselves, so the description of them is kept here.
 """
@@ -188,15 +188,24 @@ _PARAMETERS: dict[str, Schema] = {
     "fields": _TEXT,
     "q": _TEXT,
 }
-_SEARCHES = {
-    "/search": _PARAMETERS,
-    _ITEMS: {k: v for k, v in _PARAMETERS.items() if k not in ("collections", "intersects")},
-    "/collections": {
+_COUNT: Schema = {"type": "integer", "minimum": 0}
+_PARAMETERS_OF: dict[tuple[str, str], Schema] = {
+    ("get", "/search"): _PARAMETERS,
+    ("get", _ITEMS): {
+        k: v for k, v in _PARAMETERS.items() if k not in ("collections", "intersects")
+    },
+    ("get", "/collections"): {
         k: v
         for k, v in _PARAMETERS.items()
         if k not in ("ids", "collections", "intersects", "query")
     },
+    ("delete", _COLLECTION): {"force": {"type": "boolean", "default": False}},
+    ("get", f"{_COLLECTION}/browse"): {"start": _TEXT, "end": _TEXT},
+    ("get", f"{_ITEM}/metrics"): {"since": {**_COUNT, "default": 0}},
+    ("get", f"{_ITEM}/log"): {"offset": {**_COUNT, "default": 0}},
+    ("post", f"{_ITEM}/log"): {"attempt": {"type": "integer", "minimum": 1}, "offset": _COUNT},
 }
+_REQUIRED = frozenset({("post", f"{_ITEM}/log")})
 
 
 def describe(app: FastAPI) -> None:
@@ -225,10 +234,12 @@ def _complete(document: Schema) -> None:
             body = _BODIES.get((method, path))
             if body is not None:
                 operation["requestBody"] = {"required": True, "content": body}
-            if method == "get" and path in _SEARCHES:
+            parameters = _PARAMETERS_OF.get((method, path))
+            if parameters is not None:
+                required = (method, path) in _REQUIRED
                 operation.setdefault("parameters", []).extend(
-                    {"name": name, "in": "query", "required": False, "schema": schema}
-                    for name, schema in _SEARCHES[path].items()
+                    {"name": name, "in": "query", "required": required, "schema": schema}
+                    for name, schema in parameters.items()
                 )
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)

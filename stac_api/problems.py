@@ -4,18 +4,20 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import orjson
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from pydantic import ValidationError
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import Response
 
 from mlops.request_ids import HEADER, bound
 from stac_api.observing import request_id_of
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +67,7 @@ def pointer(*parts: object) -> str:
     return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
 
 
-def faults_of(error: ValidationError, *prefix: object) -> list[Fault]:
+def faults_of(error: "ValidationError", *prefix: object) -> list[Fault]:
     """A pydantic error as faults, their pointers below ``prefix``."""
     return [
         Fault(pointer(*prefix, *fault["loc"]), str(fault["msg"]).removeprefix("Value error, "))
@@ -73,10 +75,9 @@ def faults_of(error: ValidationError, *prefix: object) -> list[Fault]:
     ]
 
 
-def add_problem_handlers(app: FastAPI) -> None:
+def add_problem_handlers(app: Starlette) -> None:
     """Answer every exception that can reach the top with a problem document."""
     app.add_exception_handler(Problem, _on_problem)
-    app.add_exception_handler(RequestValidationError, _on_request_validation)
     app.add_exception_handler(HTTPException, _on_http_exception)
     for kind, status in _STATUS_OF.items():
         app.add_exception_handler(kind, _handler(status))
@@ -122,14 +123,6 @@ def answer(
 async def _on_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, Problem)
     return answer(request, error.status, error.detail, error.faults, error.headers)
-
-
-async def _on_request_validation(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    # Parameters have no place in a document: the first step of where they are says what they are.
-    wrong = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
-    faults = [Fault(pointer(*fault["loc"]), str(fault["msg"])) for fault in error.errors()]
-    return answer(request, 400, f"The request is not valid: {'; '.join(wrong)[:500]}.", faults)
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:

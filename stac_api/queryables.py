@@ -8,8 +8,8 @@ from functools import cache
 from typing import Any
 
 import orjson
-from fastapi import APIRouter, Request
 from pydantic import BaseModel
+from starlette.requests import Request
 from starlette.responses import Response
 
 from mlops.items.kinds import Kind
@@ -17,11 +17,11 @@ from mlops.items.model import ModelVersion
 from mlops.items.training_data import DatasetVersion
 from mlops.items.training_run import RunRecord, RunRequest
 from stac_api.access import base_url_of
-from stac_api.hrefs import collection_url
-from stac_api.landing import SCHEMA_JSON
+from stac_api.hrefs import SCHEMA_JSON, collection_url
 from stac_api.records import place_of
+from stac_api.routes import Routes
 
-router = APIRouter(tags=["Search"])
+router = Routes("Search")
 
 Schema = dict[str, Any]
 

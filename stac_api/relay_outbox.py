@@ -20,7 +20,6 @@ from functools import cache
 from typing import Any
 
 import psycopg
-from pydantic_settings import SettingsConfigDict
 
 from mlops.event_bridge import MOST_BYTES, MOST_ENTRIES, EventBridgeBus
 from mlops.events import BusEvent
@@ -44,8 +43,6 @@ _METRIC = "OutboxOldestSeconds"
 
 class Settings(DatabaseSettings):
     """Settings of the relay; from ``MLOPS_``-prefixed variables where not given."""
-
-    model_config = SettingsConfigDict(env_prefix="MLOPS_", extra="ignore", env_ignore_empty=True)
 
     api_url: str
     """Root of the STAC API as users see it: events link to it."""

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 import asyncpg
 import orjson
-from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from starlette.requests import Request
 from starlette.responses import Response
 
 from mlops.identity import Principal, Role
@@ -20,11 +20,13 @@ from mlops.items.status import Status
 from stac_api import records
 from stac_api.access import require_job_or_system
 from stac_api.documents import Document, read_body, read_document, require_type
+from stac_api.parameters import Parameters
 from stac_api.problems import Problem, faults_of, invalid, not_found
+from stac_api.routes import Routes
 from stac_api.rules import now
 from stac_api.settings import Settings
 
-router = APIRouter(tags=["Tracking"])
+router = Routes("Tracking")
 
 _METRICS = "/collections/{collection_id}/items/{item_id}/metrics"
 _LOG = "/collections/{collection_id}/items/{item_id}/log"
@@ -43,7 +45,8 @@ def _number(value: object) -> object:
 class Point(BaseModel):
     """One value of a metric; NaN and the infinities as JSON strings."""
 
-    model_config = ConfigDict(extra="forbid")
+    # Built when it is first used: a process that starts to answer reads does without.
+    model_config = ConfigDict(extra="forbid", defer_build=True)
 
     name: Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f]+$")]
     step: Annotated[int, Field(ge=0, lt=2**63)]
@@ -54,7 +57,7 @@ class Point(BaseModel):
 class Batch(BaseModel):
     """Points that were sent together; the same batch twice counts once."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", defer_build=True)
 
     batch: Annotated[str, Field(min_length=1, max_length=128)]
     attempt: Annotated[int, Field(ge=1)]
@@ -82,10 +85,11 @@ async def send_metrics(collection_id: str, item_id: str, request: Request) -> Re
 
 
 @router.get(_METRICS, summary="Read the history of a run's metrics")
-async def read_metrics(
-    collection_id: str, item_id: str, request: Request, since: Annotated[int, Query(ge=0)] = 0
-) -> Response:
+async def read_metrics(collection_id: str, item_id: str, request: Request) -> Response:
     """Points after the cursor ``since``, in the order they came, and the next cursor."""
+    parameters = Parameters(request)
+    since = parameters.number("since", at_least=0, default=0)
+    parameters.check()
     async with request.app.state.pool.acquire() as connection:
         await _require_run(connection, collection_id, item_id)
         rows = await connection.fetch(_READ_METRICS, collection_id, item_id, since, _PAGE)
@@ -106,17 +110,15 @@ async def read_metrics(
 
 
 @router.post(_LOG, status_code=204, summary="Append to a run's log")
-async def append_log(
-    collection_id: str,
-    item_id: str,
-    request: Request,
-    attempt: Annotated[int, Query(ge=1)],
-    offset: Annotated[int, Query(ge=0)],
-) -> Response:
+async def append_log(collection_id: str, item_id: str, request: Request) -> Response:
     """Append a piece of log that starts at byte ``offset``; bytes that are there count once.
 
     ``X-Next-Offset`` is where the attempt's log then ends.
     """
+    parameters = Parameters(request)
+    attempt = parameters.number("attempt", at_least=1)
+    offset = parameters.number("offset", at_least=0)
+    parameters.check()
     require_job_or_system(request, collection_id, item_id)
     require_type(request, frozenset({"text/plain", "application/octet-stream"}))
     content = await read_body(request, _MAX_LOG_BYTES)
@@ -141,13 +143,11 @@ async def append_log(
 
 
 @router.get(_LOG, summary="Read a run's log")
-async def read_log(
-    collection_id: str,
-    item_id: str,
-    request: Request,
-    offset: Annotated[int, Query(ge=0)] = 0,
-) -> Response:
+async def read_log(collection_id: str, item_id: str, request: Request) -> Response:
     """The log of the latest attempt from byte ``offset`` on; ``X-Next-Offset`` is its end."""
+    parameters = Parameters(request)
+    offset = parameters.number("offset", at_least=0, default=0)
+    parameters.check()
     async with request.app.state.pool.acquire() as connection:
         await _require_run(connection, collection_id, item_id)
         rows = await connection.fetch(_READ_LOG, collection_id, item_id, offset)

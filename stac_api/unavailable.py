@@ -3,7 +3,8 @@
 import logging
 
 import asyncpg
-from fastapi import FastAPI, Request
+from starlette.applications import Starlette
+from starlette.requests import Request
 from starlette.responses import Response
 
 from stac_api.problems import answer
@@ -32,7 +33,7 @@ _BUSY: tuple[type[Exception], ...] = (
 )
 
 
-def add_unavailable_handlers(app: FastAPI) -> None:
+def add_unavailable_handlers(app: Starlette) -> None:
     """Answer 503 and when to come again, where the database is away, busy or too slow."""
     for kind in _AWAY:
         app.add_exception_handler(kind, _on_away)

@@ -4,7 +4,7 @@ from typing import Any
 
 import asyncpg
 import orjson
-from fastapi import APIRouter, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 from mlops.identity import Role
@@ -16,9 +16,10 @@ from stac_api.access import base_url_of, principal_of
 from stac_api.documents import Document, read_document
 from stac_api.hrefs import collection_url
 from stac_api.problems import Fault, Problem, invalid, not_found
+from stac_api.routes import Routes
 from stac_api.validation import check_collection
 
-router = APIRouter(tags=["Workspaces"])
+router = Routes("Workspaces")
 
 _TITLES = {
     Kind.TRAINING_DATA: ("training data", "Versioned training datasets"),

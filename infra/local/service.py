@@ -11,11 +11,12 @@ from functools import partial
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from socket import socket
+from typing import Annotated
 
 import uvicorn
 from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
 from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from functions import launch_run, publish_resource, reconcile, register_model, track_run
 from functions.catalogues import Catalogue
@@ -59,7 +60,7 @@ class LocalSettings(BaseSettings):
     """How many jobs run at once."""
     catalogues: list[Catalogue] = []
     """JSON; where published models and datasets are registered."""
-    public_hosts: CommaSeparated = []
+    public_hosts: Annotated[CommaSeparated, NoDecode] = []
     """Names that a proxy, which asks for a login, serves the API under."""
 
 

@@ -10,7 +10,8 @@ from mlops.items.training_run import Id
 class Tensor(BaseModel):
     """The shape of an input or output; ``dim_order`` names each dimension of ``shape``."""
 
-    model_config = ConfigDict(extra="ignore")
+    # Built when it is first used: a process that starts to answer reads does without.
+    model_config = ConfigDict(extra="ignore", defer_build=True)
 
     shape: Annotated[list[int], Field(min_length=1)]
     dim_order: Annotated[list[str], Field(min_length=1)]
@@ -27,7 +28,7 @@ class Tensor(BaseModel):
 class ModelInput(BaseModel):
     """One entry of ``mlm:input``."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", defer_build=True)
 
     name: Annotated[str, StringConstraints(min_length=1)]
     input: Tensor
@@ -36,7 +37,7 @@ class ModelInput(BaseModel):
 class ModelOutput(BaseModel):
     """One entry of ``mlm:output``."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", defer_build=True)
 
     name: Annotated[str, StringConstraints(min_length=1)]
     tasks: list[str]
@@ -46,7 +47,7 @@ class ModelOutput(BaseModel):
 class ModelVersion(BaseModel):
     """The properties of a model version that the system relies on."""
 
-    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    model_config = ConfigDict(extra="ignore", defer_build=True, populate_by_name=True)
 
     model: Id = Field(alias="mlops:model")
     name: Id = Field(alias="mlm:name")

@@ -14,7 +14,8 @@ Sha256Multihash = Annotated[str, StringConstraints(pattern=r"^1220[0-9a-f]{64}$"
 class SplitSize(BaseModel):
     """How large a split is."""
 
-    model_config = ConfigDict(extra="forbid")
+    # Built when it is first used: a process that starts to answer reads does without.
+    model_config = ConfigDict(extra="forbid", defer_build=True)
 
     samples: Annotated[int, Field(ge=0)]
     bytes: Annotated[int, Field(ge=0)] | None = None
@@ -23,7 +24,7 @@ class SplitSize(BaseModel):
 class DatasetVersion(BaseModel):
     """The properties of a dataset version that the system relies on."""
 
-    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    model_config = ConfigDict(extra="ignore", defer_build=True, populate_by_name=True)
 
     dataset: Id = Field(alias="mlops:dataset")
     samples: Annotated[int, Field(ge=1, alias="mlops:samples", strict=True)]
@@ -36,7 +37,7 @@ class DatasetVersion(BaseModel):
 class ManifestAsset(BaseModel):
     """The asset that lists a version's samples."""
 
-    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    model_config = ConfigDict(extra="ignore", defer_build=True, populate_by_name=True)
 
     href: Annotated[str, StringConstraints(min_length=1)]
     checksum: Sha256Multihash = Field(alias="file:checksum")

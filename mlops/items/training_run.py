@@ -30,7 +30,8 @@ TASKS = Literal[
 class Objective(BaseModel):
     """The metric that decides which epoch, and later which run, is best."""
 
-    model_config = ConfigDict(extra="forbid")
+    # Built when it is first used: a process that starts to answer reads does without.
+    model_config = ConfigDict(extra="forbid", defer_build=True)
 
     metric: Annotated[str, StringConstraints(min_length=1, max_length=128)]
     goal: Literal["maximize", "minimize"] = "maximize"
@@ -39,7 +40,7 @@ class Objective(BaseModel):
 class Compute(BaseModel):
     """Where and how large a run's job is."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", defer_build=True)
 
     engine: Literal["local", "sagemaker", "batch"] = "local"
     instance_type: str | None = None
@@ -53,7 +54,7 @@ class Compute(BaseModel):
 class RunRequest(BaseModel):
     """The ``mlops:`` properties that a client posts; immutable once accepted."""
 
-    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    model_config = ConfigDict(extra="ignore", defer_build=True, populate_by_name=True)
 
     model: Id = Field(alias="mlops:model")
     task: TASKS = Field(alias="mlops:task")
@@ -125,7 +126,7 @@ class Cost(BaseModel):
 class RunRecord(BaseModel):
     """The ``mlops:`` properties that only the system writes."""
 
-    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    model_config = ConfigDict(extra="ignore", defer_build=True, populate_by_name=True)
 
     status: Status = Field(default=Status.ACCEPTED, alias="mlops:status")
     progress: float = Field(default=0.0, ge=0, le=1, alias="mlops:progress")

@@ -4,7 +4,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import orjson
-from fastapi import APIRouter, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 from stac_api import records
@@ -12,17 +12,17 @@ from stac_api.access import base_url_of
 from stac_api.documents import Document, read_document
 from stac_api.hrefs import GEOJSON, JSON, collection_url, render
 from stac_api.problems import Fault, Problem
+from stac_api.routes import Routes
 from stac_api.search.fields import Fields
 from stac_api.search.query import Page, run
 from stac_api.search.request import SearchRequest, read_body, read_parameters
 
-router = APIRouter(tags=["Search"])
+router = Routes("Search")
 
 _MAX_BODY = 1 << 20
 
 
 @router.get("/search", summary="Search items")
-@router.head("/search", include_in_schema=False)
 async def get_search(request: Request) -> Response:
     """Search by parameters; the filter in cql2-text where nothing else is said."""
     search = read_parameters(parameters_of(request))
@@ -39,7 +39,6 @@ async def post_search(request: Request) -> Response:
 
 
 @router.get("/collections/{collection_id}/items", summary="List a collection's items")
-@router.head("/collections/{collection_id}/items", include_in_schema=False)
 async def list_items(collection_id: str, request: Request) -> Response:
     """Items of one collection, with the parameters of a search."""
     parameters = parameters_of(request)
@@ -90,7 +89,7 @@ def _with_fields(items: list[bytes], fields: Fields, base_url: str) -> bytes:
 
 
 def _root_links(request: Request, own: str) -> list[Document]:
-    query = request.url.query
+    query = request.scope["query_string"].decode()
     return [
         {"rel": "root", "type": JSON, "href": base_url_of(request)},
         {"rel": "self", "type": GEOJSON, "href": f"{own}?{query}" if query else own},

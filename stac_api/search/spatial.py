@@ -3,15 +3,16 @@
 import math
 from typing import Any
 
-from geojson_pydantic.geometries import parse_geometry_obj
-from pydantic import ValidationError
-
 from stac_api.problems import Fault, Problem
 from stac_api.search.statement import Arguments
 
 
 def geometry(arguments: Arguments, value: Any, place: str) -> str:
     """The SQL of a GeoJSON geometry; 400 when it is none."""
+    # Its classes take long to make, and most searches have no geometry.
+    from geojson_pydantic.geometries import parse_geometry_obj
+    from pydantic import ValidationError
+
     try:
         parse_geometry_obj(value)
     except (ValidationError, ValueError, TypeError, KeyError) as error:

@@ -22,6 +22,7 @@ for hook, arguments, named in reversed(before):
     hook(*arguments, **named)
 pool = entry._from_environment()._app.state.pool
 held = pool.get_size()
+described = "stac_fastapi" in sys.modules
 random.seed(1)
 same = random.getstate()
 for hook, arguments, named in after:
@@ -29,7 +30,8 @@ for hook, arguments, named in after:
 begin = time.perf_counter()
 answers = [entry.handler(json.loads(line), None)["statusCode"] for line in sys.stdin]
 print(json.dumps({
-    "hooks": [len(before), len(after)], "held": held, "answers": answers,
+    "hooks": [len(before), len(after)], "held": held, "described": described,
+    "answers": answers,
     "jitters alike": random.getstate() == same, "seconds": time.perf_counter() - begin,
 }))
 """
@@ -56,5 +58,6 @@ def test_a_snapshot_has_the_application_and_no_connection(
     told = json.loads(done.stdout)
     assert told["hooks"] == [1, 1]
     assert told["held"] == 0
+    assert told["described"] is True
     assert told["answers"] == [200, 200]
     assert told["jitters alike"] is False

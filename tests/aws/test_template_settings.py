@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pytest
-from pydantic_settings import BaseSettings
+from pydantic import BaseModel
 
 from functions.services import Settings as FunctionSettings
 from mlops.engines.cloud_settings import BatchSettings, SageMakerSettings
@@ -24,7 +24,7 @@ from tests.aws.transformed import (
     transformed,
 )
 
-SETTINGS: dict[str, type[BaseSettings]] = {
+SETTINGS: dict[str, type[BaseModel]] = {
     "StacApi": ApiSettings,
     "LaunchRun": FunctionSettings,
     "TrackRun": FunctionSettings,

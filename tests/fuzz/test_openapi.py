@@ -17,7 +17,7 @@ _APP = create_app(
         database_url=SecretStr("postgresql://"), storage="unused", token_secret=SecretStr("x" * 64)
     )
 )
-DESCRIPTION = schemathesis.openapi.from_dict(_APP.openapi())
+DESCRIPTION = schemathesis.openapi.from_dict(_APP.state.frame.describe())
 DESCRIPTION.config.phases.coverage.enabled = False
 FAILURES = [CHECKS.get_one("not_a_server_error")]
 # What is asked for is there as often as it is not.

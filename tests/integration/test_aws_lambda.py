@@ -13,9 +13,10 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 
+from mlops.identity import issue_job_token
 from stac_api.aws_lambda import LambdaApi
 from stac_api.settings import Settings
-from tests.integration.conftest import dataset_item
+from tests.integration.conftest import dataset_item, run_item
 
 DOMAIN = "abc123.execute-api.eu-central-1.amazonaws.com"
 Call = Callable[..., dict[str, Any]]
@@ -136,6 +137,67 @@ def test_the_pool_lives_on_and_stale_connections_are_replaced(
     api._last -= 3600
     assert api(health, None)["statusCode"] == 200
     assert backends() != first
+
+
+PROGRAM = """
+import json, sys
+import stac_api.aws_lambda as entry
+
+told = []
+for line in sys.stdin:
+    status = entry.handler(json.loads(line), None)["statusCode"]
+    told.append([status, "fastapi" in sys.modules])
+print(json.dumps(told))
+"""
+
+
+def test_what_is_asked_for_most_needs_no_stac_fastapi(settings: Settings) -> None:
+    runs = "/collections/alps-training-runs"
+    run = f"{runs}/items/one"
+    secret = settings.token_secret.get_secret_value()
+    job = issue_job_token(secret, "alps-training-runs", "one", 1, lifetime=60)
+    signed = {"headers": {"authorization": f"Bearer {job}"}}
+    metrics = {"batch": "1", "attempt": 1, "points": [], "progress": 0.5}
+    patch = {"content_type": "application/merge-patch+json"}
+    asked = [
+        (200, event("GET", "/")),
+        (201, event("POST", "/workspaces", {"id": "alps"})),
+        (201, event("POST", "/collections/alps-training-data/items", dataset_item())),
+        (201, event("POST", f"{runs}/items", {**run_item(), "id": "one"})),
+        (200, event("GET", run)),
+        (200, event("HEAD", run)),
+        (204, event("OPTIONS", run)),
+        (405, event("POST", run, {})),
+        (204, event("PATCH", run, {"properties": {"title": "t"}}, **patch)),
+        (200, event("GET", "/search?filter=mlops:progress%20%3E%200")),
+        (200, event("POST", "/search", {"collections": ["alps-training-runs"]})),
+        (200, event("GET", f"{runs}/items?limit=1")),
+        (204, event("POST", f"{run}/metrics", metrics, **signed)),
+        (200, event("GET", f"{run}/metrics?since=0")),
+        (200, event("GET", f"{run}/log")),
+        (200, event("GET", "/collections")),
+        (200, event("GET", runs)),
+        (200, event("GET", "/healthz")),
+        (404, event("GET", "/nowhere")),
+        (204, event("OPTIONS", "/api")),
+    ]
+    lines = [json.dumps(one) for _, one in asked]
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        env={
+            "PYTHONPATH": ":".join(sys.path),
+            "MLOPS_DATABASE_URL": settings.database_url.get_secret_value(),
+            "MLOPS_STORAGE": settings.storage,
+            "MLOPS_TOKEN_SECRET": secret,
+        },
+        input="\n".join([*lines, json.dumps(event("GET", "/api"))]),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told == [*([status, False] for status, _ in asked), [200, True]]
 
 
 def test_nothing_is_read_when_the_module_is_imported() -> None:
