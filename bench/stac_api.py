@@ -3,10 +3,11 @@
     .venv/bin/python bench/stac_api.py [--items 100000] [--seconds 2] [--json FILE]
         [--folder FOLDER] [--only search,get]
 
-Each server runs in a process of its own on 127.0.0.1; the load comes from another. The three take
-turns cell by cell, so that a busy minute of the machine falls on all of them. `raw` is the cheapest
-SQL for the same rows, on the same indexes, through prepared statements. `--folder` keeps the
-database for the next time, with all that the bench has written into it.
+Each server runs in a process of its own on 127.0.0.1; the load comes from another. They take turns
+cell by cell, so that a busy minute of the machine falls on all of them. `raw` is the cheapest SQL
+on pgstac's columns for the same rows, on the same indexes, through prepared statements; `http` is a
+server that answers as many bytes and does nothing else. `--folder` keeps the database for the next
+time, with all that the bench has written into it.
 """
 
 import sys

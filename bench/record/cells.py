@@ -11,7 +11,7 @@ import psycopg
 from load import COUNTER, HOST
 from runs import COLLECTION, MODELS, STOCK_COLLECTION, run_item
 
-SIDES = ("ours", "stock", "raw")
+SIDES = ("ours", "stock", "raw", "http")
 _PATTERNS = 320
 """Different requests of a cell; those that write differ each time besides."""
 
@@ -54,8 +54,26 @@ class Cell:
     statement: str
     arguments: Arguments
 
+    @property
+    def reads(self) -> bool:
+        """Whether the same request may be made twice."""
+        return self.name.startswith(("GET", "search", "leaderboard"))
+
+    def size(self, target: Target) -> int:
+        """How many bytes our answer to the first request has."""
+        head, _, body = self.requests(target, COLLECTION, "ours")[0].partition("\r\n\r\n")
+        method, path, _ = head.split(" ", 2)
+        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
+        with target.client("ours") as server:
+            answer = server.request(method, path, content=body or None, headers=headers)
+            return len(answer.raise_for_status().content)
+
     def job(self, side: str, target: Target) -> dict[str, Any]:
         """The load generator's job, without how much of it."""
+        if side == "http":
+            size = self.size(target)
+            requests = [_http("GET", f"/{size}")]
+            return {"port": target.ports[side], "requests": requests * 16}
         if side == "raw":
             return {
                 "database": target.database,

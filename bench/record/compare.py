@@ -76,6 +76,7 @@ def run(cluster: Cluster, folder: Path, arguments: argparse.Namespace) -> dict[s
         ports = {
             "ours": parts.enter_context(serve("ours", ours_environment(database, folder, secret))),
             "stock": parts.enter_context(serve("stock", stock_environment(database))),
+            "http": parts.enter_context(serve("http", {})),
         }
         connection = parts.enter_context(psycopg.connect(database, autocommit=True))
         fill(connection, ports, secret, arguments.items)
@@ -90,6 +91,7 @@ def run(cluster: Cluster, folder: Path, arguments: argparse.Namespace) -> dict[s
                 results[name] = {
                     side: measure(cell, side, target, concurrency, first, arguments.seconds)
                     for side in sides
+                    if side != "http" or cell.reads
                 }
                 print_cell(name, results[name])
         bulk = {} if wanted and not any_in(wanted, "bulk") else measure_bulk(target)
