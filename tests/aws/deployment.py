@@ -15,7 +15,8 @@ nothing in a network of its own. Most of that is left out by the template's own 
 4. shortens the time until a failed message is delivered again, and after how many times it is a
    dead letter (`RETRY_SECONDS`, `RETRIES`), so that tests need not wait for hours;
 5. puts the templates of nested stacks where LocalStack finds them, as `sam package` does;
-   a number there that is a parameter is written out, because LocalStack hands it on as text;
+   a number there that is a parameter is written out, because LocalStack hands it on as text, and
+   a text is empty where nothing is given, because LocalStack loses an empty one on its way there;
 6. writes a text for `Ref: {function}.Version`, which LocalStack looks for before SAM has made it.
 
 All else is deployed as it is written: the bus, its archive, rules, queues and their policies,
@@ -38,7 +39,7 @@ PARAMETERS = {
     "Network": "none",
     "Batch": "false",
     "WebUi": "false",
-    # An empty text that is given to a nested stack is one that LocalStack cannot compare.
+    # With an address there is a subscription, too.
     "AlarmEmail": "ops@example.com",
 }
 RETRY_SECONDS = 6
@@ -83,6 +84,9 @@ def nested_for_localstack(template: Template) -> Template:
     for _, alarm in resources_of(changed, "AWS::CloudWatch::Alarm"):
         if isinstance(alarm["Properties"]["Threshold"], dict):
             alarm["Properties"]["Threshold"] = _THRESHOLD
+    for parameter in changed.get("Parameters", {}).values():
+        if parameter["Type"] == "String":
+            parameter.setdefault("Default", "")
     return changed
 
 

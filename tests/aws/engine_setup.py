@@ -16,7 +16,7 @@ from mlops.engines.cloud_settings import BatchQueues, BatchSettings, SageMakerSe
 from mlops.jobs import RUN_TOKEN_ENV, JobDocument
 from mlops.storage.s3 import S3Store
 from tests.aws.fake_engines import FakeEngines
-from tests.aws.fake_engines.sagemaker import REGION
+from tests.aws.fake_engines.service import REGION
 
 TOKEN = "the-token-of-the-run"
 ROLE = "arn:aws:iam::123456789012:role/mlops-jobs"

@@ -22,6 +22,7 @@ from localstack.services.lambda_.invocation.runtime_executor import RuntimeExecu
 
 from tests.aws.account import credentials
 from tests.aws.lambda_process import LambdaProcess, Package
+from tests.aws.queue_metrics import leave_out_metrics_of_calls
 from tests.aws.runtime_api import InitError
 
 _HOST = "127.0.0.1"
@@ -126,4 +127,5 @@ class ProcessExecutorPlugin(RuntimeExecutorPlugin):
 
     def load(self, *_: Any, **__: Any) -> type[ProcessExecutor]:
         """The executor's class."""
+        leave_out_metrics_of_calls()
         return ProcessExecutor

@@ -21,7 +21,7 @@ from mlops.storage.s3 import S3Store
 from tests.aws.engine_setup import batch_settings, client, new_bucket, sagemaker_settings
 from tests.aws.fake_engines import FakeEngines
 from tests.aws.fake_engines.account import FakeAccount, fake_account
-from tests.aws.fake_engines.sagemaker import REGION
+from tests.aws.fake_engines.service import REGION
 
 REGISTRY = "123456789012.dkr.ecr.eu-central-1.amazonaws.com"
 ON_DEMAND = "Running On-Demand G and VT instances"

@@ -1,13 +1,15 @@
 """Two thousand runs asked for at once: every one gets its job, and one job only, while the engine
 takes so many at a time and so many requests a second.
 
-Waits for a busy engine are minutes; here they are seconds (`LAMBDA_BOOTSTRAP_SET`), and jobs go 60
-times as fast as the clock.
+First it takes very few, until it has refused many; then as many as the functions can ask for, or a
+little fewer, so that the test takes as long as they do. Waits for a busy engine are minutes; here
+they are seconds (`LAMBDA_BOOTSTRAP_SET`), and jobs go 60 times as fast as the clock.
 """
 
 import contextlib
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
@@ -16,19 +18,41 @@ from tests.aws.by_hand import by_hand
 from tests.aws.cloud import Cloud, wait_for
 from tests.aws.event_source import EventSource
 from tests.aws.fake_engines import scripts
+from tests.aws.fake_engines.sagemaker import FakeSageMaker
 from tests.aws.scenarios import Runs
 from tests.integration.conftest import dataset_item, run_item
 
 RUNS = 2000
-AT_ONCE = 20
-"""Machines that the engine has: about as many jobs as go on at once, so some have to wait."""
-REQUESTS_A_SECOND = 15.0
 SPEED = 60.0
+BY_QUOTA, BY_RATE = 60, 20
+"""How often the engine refuses a job at least: it has no machine, or is asked too often."""
 PATIENCE = 420.0
 WORKSPACE = "load"
 SHORT_WAITS = (
     "mlops.engines.aws_errors:_QUOTA_SECONDS=6.0;mlops.engines.aws_errors:_THROTTLED_SECONDS=3.0"
 )
+
+
+@dataclass(frozen=True)
+class Room:
+    """What the engine takes. ``machines`` is its quota, ``training`` seconds of its clock."""
+
+    machines: int
+    requests_a_second: float
+    training: float
+
+    def give(self, sagemaker: FakeSageMaker) -> None:
+        """Take so many from now on."""
+        sagemaker.script = lambda _request: scripts.sagemaker_success(5, self.training)
+        sagemaker.quotas = {"ml.g5.xlarge": self.machines}
+        rate = self.requests_a_second / SPEED
+        sagemaker.faults.throttle("CreateTrainingJob", rate, burst=5)
+
+
+LITTLE = Room(machines=5, requests_a_second=8.0, training=75)
+"""Three jobs a second."""
+MUCH = Room(machines=20, requests_a_second=40.0, training=20)
+"""34 jobs a second."""
 
 
 def test_two_thousand_runs_at_once(cloud: Cloud, runs: Runs) -> None:
@@ -40,9 +64,15 @@ def test_two_thousand_runs_at_once(cloud: Cloud, runs: Runs) -> None:
     before = set(sagemaker.jobs)
     asked = sagemaker.calls.count("CreateTrainingJob")
     throttled = sagemaker.faults.throttled
-    sagemaker.script = lambda _request: scripts.sagemaker_success(waiting=20, training=60)
-    sagemaker.quotas = {"ml.g5.xlarge": AT_ONCE}
-    sagemaker.faults.throttle("CreateTrainingJob", REQUESTS_A_SECOND / SPEED, burst=5)
+    LITTLE.give(sagemaker)
+    sagemaker.most_running = 0
+
+    def refused() -> tuple[int, int]:
+        """How many requests so far: for want of a machine, and because there were too many."""
+        made = sagemaker.calls.count("CreateTrainingJob") - asked
+        by_rate = sagemaker.faults.throttled - throttled
+        return made - (len(sagemaker.jobs) - len(before)) - by_rate, by_rate
+
     # Nobody is told how they end: this is about how they begin.
     cloud.fakes.deliver = lambda _events: []
 
@@ -61,6 +91,15 @@ def test_two_thousand_runs_at_once(cloud: Cloud, runs: Runs) -> None:
             json={"type": "FeatureCollection", "features": items},
         )
         posted = time.monotonic() - begin
+
+        def enough_refused() -> bool | None:
+            by_quota, by_rate = refused()
+            return (by_quota >= BY_QUOTA and by_rate >= BY_RATE) or None
+
+        wait_for(enough_refused, "the engine to refuse many", PATIENCE, cloud.tell)
+        most_in_little = sagemaker.most_running
+        MUCH.give(sagemaker)
+        tight = time.monotonic() - begin
 
         def launched() -> bool | None:
             return len(sagemaker.jobs) - len(before) >= RUNS or None
@@ -82,12 +121,13 @@ def test_two_thousand_runs_at_once(cloud: Cloud, runs: Runs) -> None:
     assert len(jobs) == RUNS
     assert launching.failed == 0
     assert cloud.dead_letters("LaunchRunFunction") == []
-    refused = sagemaker.calls.count("CreateTrainingJob") - asked - RUNS
-    assert sagemaker.most_running <= AT_ONCE
+    assert most_in_little == LITTLE.machines
+    assert sagemaker.most_running <= MUCH.machines
+    by_quota, by_rate = refused()
     print(
         f"{RUNS} runs: posted in {posted:.1f} s, launched in {seconds:.1f} s "
-        f"({RUNS / seconds:.1f} a second); refused {refused} times, of these "
-        f"{sagemaker.faults.throttled - throttled} for too many requests"
+        f"({RUNS / seconds:.1f} a second), with little room for {tight:.1f} s of them; refused "
+        f"{by_quota} times for want of a machine, {by_rate} times for too many requests"
     )
 
 

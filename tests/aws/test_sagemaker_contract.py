@@ -45,6 +45,10 @@ SECRET = "the secret of the tokens"
 SHORT = {"epochs": 3, "filters": 8, "dense_units": 16}
 LONG = {"epochs": 3000, "filters": 4, "dense_units": 8}
 TWO_HOSTS = ["127.0.0.1", "localhost"]
+JOB = ("-m", "training.job")
+OFTEN = "checkpoints._SECONDS = 1.0; sys.exit(job.main(os.environ))"
+KEEPS_OFTEN = ("-c", f"import os, sys; from training import checkpoints, job; {OFTEN}")
+"""The job, which looks for checkpoints to keep every second instead of every ten."""
 
 
 class Door:
@@ -195,13 +199,15 @@ def _served(app: ASGIApp) -> Iterator[str]:
 class Container:
     """A container in which the job runs, as ``docker run image train`` starts it."""
 
-    def __init__(self, folder: Path, job: str, **environment: str) -> None:
+    def __init__(
+        self, folder: Path, job: str, runs: tuple[str, str] = JOB, **environment: str
+    ) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self._output = (folder / "stdout.txt").open("wb")
         inherited = {n: v for n, v in os.environ.items() if not n.startswith(("MLOPS_", "SM_"))}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "training.job", "train"],
+            [sys.executable, *runs, "train"],
             env={**inherited, "MLOPS_JOB": job, **environment},
             stdout=self._output,
             stderr=subprocess.STDOUT,
@@ -419,11 +425,11 @@ def test_a_host_that_is_lost_ends_the_job(cloud: Cloud, sagemaker: SageMaker) ->
 
 def test_on_batch_the_agent_keeps_the_checkpoints(cloud: Cloud, tmp_path: Path) -> None:
     """A machine that vanishes without a word; Batch starts the job again on another."""
-    # The agent looks every ten seconds, and twice at a file: the training must outlast that.
-    epochs = 1500
+    # The agent looks twice at a file: the training must outlast that.
+    epochs = 400
     place = cloud.job({**LONG, "epochs": epochs})
     batch = {"AWS_BATCH_JOB_ID": "4a1f", "AWS_BATCH_JQ_NAME": "gpu", "TMPDIR": str(tmp_path)}
-    first = Container(tmp_path / "one", place, **batch, AWS_BATCH_JOB_ATTEMPT="1")
+    first = Container(tmp_path / "one", place, KEEPS_OFTEN, **batch, AWS_BATCH_JOB_ATTEMPT="1")
     kept = keys.checkpoints("alps", "first")
     try:
         eventually(lambda: cloud.store.size(f"{kept}checkpoint.pt"))
@@ -432,7 +438,7 @@ def test_on_batch_the_agent_keeps_the_checkpoints(cloud: Cloud, tmp_path: Path) 
     assert f"epoch {epochs}/{epochs}" not in first.output
     assert cloud.store.size(f"{kept}.mlops/metrics.jsonl")
 
-    second = Container(tmp_path / "two", place, **batch, AWS_BATCH_JOB_ATTEMPT="2")
+    second = Container(tmp_path / "two", place, KEEPS_OFTEN, **batch, AWS_BATCH_JOB_ATTEMPT="2")
     try:
         assert second.wait() == 0, second.output
     finally:

@@ -182,7 +182,7 @@ def batch_queue(name: str) -> str:
 
 
 AWS_EVENTS = [
-    (SAGEMAKER_SOURCE, "TrainingRole.Arn", "arn:aws:iam::123456789012:role/somebody"),
+    (SAGEMAKER_SOURCE, "SageMakerStack.Outputs.Role", "arn:aws:iam::123456789012:role/somebody"),
     (BATCH_SOURCE, batch_queue("mlops-gpu-spot"), batch_queue("mlops-dev-gpu-spot")),
     (BATCH_SOURCE, batch_queue("mlops-gpu"), batch_queue("gpu")),
     (BATCH_SOURCE, batch_queue("mlops-cpu"), batch_queue("mlops-cpu-2")),

@@ -85,13 +85,33 @@ def test_variables_are_settings(
     assert own <= {f"MLOPS_{name.upper()}" for name in settings.model_fields}
     # What parts of the template answer with, when they are asked.
     answers = {"MLOPS_DATABASE_PORT": "5432", "MLOPS_BATCH": batch_settings({})}
+    answers["MLOPS_SAGEMAKER"] = sagemaker_settings(made, chosen)
     for name, value in variables.items():
-        asked = value.startswith(("DatabaseStack.", "BatchStack."))
+        asked = value.startswith(("DatabaseStack.", "BatchStack.", "SageMakerStack."))
         monkeypatch.setenv(name, answers.get(name, value) if asked else value)
     made_of = settings()
     if isinstance(made_of, FunctionSettings) and function not in ("PublishResource",):
         assert made_of.sagemaker is not None
         assert (made_of.batch is None) == (chosen == SMALL)
+
+
+def test_functions_are_told_the_same(made: Template) -> None:
+    """A value that several functions get is written several times, and must not come apart."""
+    functions = of_type(made, "AWS::Lambda::Function")
+    copies: dict[str, dict[str, Any]] = {}
+    for function, one in functions.items():
+        for name, value in one["Environment"]["Variables"].items():
+            copies.setdefault(name, {})[function] = value
+    del copies["POWERTOOLS_SERVICE_NAME"]
+    # Events link to what users see; the others come in by the door of the system.
+    system = copies["MLOPS_API_URL"]
+    seen_by_users = system.pop("RelayOutboxFunction")["Fn::Sub"]
+    assert {one["Fn::Sub"] for one in system.values()} == {f"{seen_by_users}/system"}
+    for name, values in copies.items():
+        assert len({json.dumps(one) for one in values.values()}) == 1, name
+    networks = [one["VpcConfig"] for one in functions.values() if "VpcConfig" in one]
+    assert len(networks) == 3
+    assert all(one == networks[0] for one in networks)
 
 
 def test_every_function_says_who_it_is(made: Template) -> None:
@@ -114,6 +134,14 @@ def batch_settings(chosen: dict[str, str]) -> str:
             value = resolved(definition[attribute]["Value"], parts()["job_definition.yaml"], told)
             text = text.replace(f"{name}.Outputs.{attribute}", str(value))
     return text
+
+
+def sagemaker_settings(template: Template, chosen: dict[str, str]) -> str:
+    """What the SageMaker stack tells the functions."""
+    stack = of_type(template, "AWS::CloudFormation::Stack")["SageMakerStack"]
+    given = resolved(stack["Parameters"], template, chosen)
+    part = parts()["sagemaker.yaml"]
+    return str(resolved(part["Outputs"]["Settings"]["Value"], part, given))
 
 
 def frameworks() -> list[str]:
@@ -140,25 +168,41 @@ def test_batch_settings() -> None:
 
 
 def test_sagemaker_settings(made: Template) -> None:
-    told = environment(made, "LaunchRun", EVERY_IMAGE | OWN_NETWORK | {"KmsKeyArn": "arn:key"})
-    settings = SageMakerSettings.model_validate_json(told["MLOPS_SAGEMAKER"])
+    told = sagemaker_settings(made, EVERY_IMAGE | OWN_NETWORK | {"KmsKeyArn": "arn:key"})
+    settings = SageMakerSettings.model_validate_json(told)
     assert settings.role == "TrainingRole.Arn"
     assert set(settings.images) == set(frameworks())
     assert settings.subnets == ["subnet-1", "subnet-2"]
     assert settings.security_groups == ["sg-1"]
     assert settings.kms_key == "arn:key"
-    alone = environment(made, "LaunchRun", SMALL)["MLOPS_SAGEMAKER"]
-    assert SageMakerSettings.model_validate_json(alone).subnets == []
+    assert settings.tags == {"mlops:deployment": "mlops"}
+    alone = SageMakerSettings.model_validate_json(sagemaker_settings(made, SMALL))
+    assert (alone.subnets, alone.security_groups, alone.kms_key) == ([], [], None)
+
+
+def test_sagemaker_reaches_the_network_it_is_in(made: Template) -> None:
+    part = parts()["sagemaker.yaml"]
+    role = of_type(part, "AWS::IAM::Role")["TrainingRole"]
+    stack = of_type(made, "AWS::CloudFormation::Stack")["SageMakerStack"]
+    for chosen, able in ((OWN_NETWORK, True), ({}, False)):
+        given = resolved(stack["Parameters"], made, chosen)
+        (policy,) = resolved(role["Policies"], part, given)
+        actions = [a for one in policy["PolicyDocument"]["Statement"] for a in one["Action"]]
+        assert ("ec2:CreateNetworkInterface" in actions) is able
 
 
 def test_variables_fit(made: Template) -> None:
     """With an image by digest for every framework and a stack with a long name."""
     arn = "arn:aws:service:ap-southeast-2:123456789012:" + "x" * 80
+    chosen = EVERY_IMAGE | OWN_NETWORK | {"KmsKeyArn": arn}
+    answers = {
+        "MLOPS_BATCH": batch_settings(EVERY_IMAGE),
+        "MLOPS_SAGEMAKER": sagemaker_settings(made, chosen),
+    }
     for function in SETTINGS:
-        variables = environment(made, function, EVERY_IMAGE | OWN_NETWORK | {"KmsKeyArn": arn})
+        variables = environment(made, function, chosen)
+        variables |= {name: text for name, text in answers.items() if name in variables}
         variables = {n: re.sub(r"\b\w+(Role|Secret|Stack)\b", arn, v) for n, v in variables.items()}
-        if "MLOPS_BATCH" in variables:
-            variables["MLOPS_BATCH"] = batch_settings(EVERY_IMAGE)
         size = len(json.dumps(variables, separators=(",", ":")))
         assert size < ENVIRONMENT_BYTES, (function, size)
 
@@ -181,6 +225,8 @@ def test_every_role_is_ours_alone() -> None:
     own = {"FunctionBasicsPolicy", "CallApiPolicy", "OpenDatabasePolicy", "JobPolicy"}
     for name, role in of_type(source(), "AWS::IAM::Role").items():
         assert {one["Ref"] for one in role.get("ManagedPolicyArns", [])} <= own, name
+    training = of_type(parts()["sagemaker.yaml"], "AWS::IAM::Role")["TrainingRole"]
+    assert training["ManagedPolicyArns"] == [{"Ref": "JobPolicyArn"}]
     machines = of_type(parts()["batch.yaml"], "AWS::IAM::Role")["MachineRole"]["ManagedPolicyArns"]
     assert len(machines) == 1
 

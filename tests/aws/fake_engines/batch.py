@@ -3,15 +3,14 @@
 import fnmatch
 import re
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from tests.aws.fake_engines.clock import Clock
-from tests.aws.fake_engines.faults import AwsError, Faults
-from tests.aws.fake_engines.sagemaker import ACCOUNT, REGION
+from tests.aws.fake_engines.faults import AwsError
 from tests.aws.fake_engines.scripts import Attempt, Attempts, batch_success
-from tests.aws.fake_engines.shapes import check_answer, check_request
+from tests.aws.fake_engines.service import ACCOUNT, REGION, Answer, FakeService, Request
 
 STOP_SECONDS = 20.0
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
@@ -40,6 +39,11 @@ class BatchJob:
     def name(self) -> str:
         """Its name; several jobs may have it."""
         return str(self.request["jobName"])
+
+    @property
+    def arn(self) -> str:
+        """Its name on AWS."""
+        return _arn("job", self.id)
 
     @property
     def attempt(self) -> Attempt:
@@ -83,7 +87,7 @@ class BatchJob:
     def describe(self) -> dict[str, Any]:
         """Its entry in the answer of DescribeJobs."""
         described: dict[str, Any] = {
-            "jobArn": f"arn:aws:batch:{REGION}:{ACCOUNT}:job/{self.id}",
+            "jobArn": self.arn,
             "jobId": self.id,
             "jobName": self.name,
             "jobQueue": _arn("job-queue", self.request["jobQueue"]),
@@ -128,15 +132,16 @@ class BatchJob:
         }
 
 
-class FakeBatch:
+class FakeBatch(FakeService[BatchJob, Attempts]):
     """AWS Batch of one account and region."""
 
+    service = "batch"
+    invalid = "ClientException"
+    throttled = "TooManyRequestsException"
+    event_type = "Batch Job State Change"
+
     def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self.faults = Faults(clock)
-        self.jobs: dict[str, BatchJob] = {}
-        self.script: Callable[[dict[str, Any]], Attempts] = lambda _request: batch_success()
-        """The script of a job, by its request."""
+        super().__init__(clock, batch_success())
         self.queues: set[str] = {"gpu", "gpu-spot", "cpu"}
         self.definitions: set[str] = {"train-pytorch", "train-pytorch-nodes"}
         """Names of active job definitions."""
@@ -149,14 +154,9 @@ class FakeBatch:
         """Container properties of the job definitions."""
         self.list_delay = 0.0
         """How many seconds it takes until a new job is in lists."""
-        self.calls: list[str] = []
 
-    def call(self, operation: str, request: dict[str, Any]) -> dict[str, Any]:
-        """Answer an API call."""
-        self.calls.append(operation)
-        self.faults.before(operation, "TooManyRequestsException")
-        check_request("batch", operation, request, "ClientException")
-        answer = {
+    def _operations(self) -> Mapping[str, Callable[[Request], Answer]]:
+        return {
             "SubmitJob": self._submit,
             "DescribeJobs": self._describe,
             "ListJobs": self._list,
@@ -164,31 +164,19 @@ class FakeBatch:
             "DescribeJobQueues": self._describe_queues,
             "DescribeJobDefinitions": self._describe_definitions,
             "DescribeComputeEnvironments": self._describe_environments,
-        }[operation](request)
-        check_answer("batch", operation, answer)
-        self.faults.after(operation)
-        return answer
+        }
 
-    def tick(self) -> Iterator[dict[str, Any]]:
-        """Let happen what is due; the events that AWS would emit, in order."""
-        now = self._clock.now()
-        for job in list(self.jobs.values()):
-            while job.ahead and job.ahead[0][0] <= now:
-                due, status = job.ahead.pop(0)
-                self._enter(job, status, due)
-                yield event(job, due)
+    def _detail(self, job: BatchJob) -> dict[str, Any]:
+        """An entry of DescribeJobs without tags."""
+        return {name: value for name, value in job.describe().items() if name != "tags"}
 
-    def next_due(self) -> float | None:
-        """When something happens next."""
-        return min((job.ahead[0][0] for job in self.jobs.values() if job.ahead), default=None)
-
-    def _enter(self, job: BatchJob, status: str, time: float) -> None:
-        if status == "END":
+    def _enter(self, job: BatchJob, step: str, time: float) -> None:
+        if step == "END":
             self._end(job, time)
             return
-        job.status = status
-        job.status_reason = job.attempt.blocked if status == "RUNNABLE" else None
-        if status == "RUNNING":
+        job.status = step
+        job.status_reason = job.attempt.blocked if step == "RUNNABLE" else None
+        if step == "RUNNING":
             job.started = time
 
     def _end(self, job: BatchJob, time: float) -> None:
@@ -234,20 +222,15 @@ class FakeBatch:
                 return str(rule["action"]).upper() == "RETRY"
         return True
 
-    def _submit(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _submit(self, request: Request) -> Answer:
         self._check(request)
-        identity = str(uuid.uuid4())
         now = self._clock.now()
-        job = BatchJob(identity, request, now, self.script(request))
+        job = BatchJob(str(uuid.uuid4()), request, now, self.script(request))
         job.plan(now)
-        self.jobs[identity] = job
-        return {
-            "jobArn": f"arn:aws:batch:{REGION}:{ACCOUNT}:job/{identity}",
-            "jobId": identity,
-            "jobName": job.name,
-        }
+        self.jobs[job.id] = job
+        return {"jobArn": job.arn, "jobId": job.id, "jobName": job.name}
 
-    def _check(self, request: dict[str, Any]) -> None:
+    def _check(self, request: Request) -> None:
         if not _NAME.fullmatch(request["jobName"]):
             raise AwsError("ClientException", f"Job name {request['jobName']} is not valid")
         if _short(request["jobQueue"]) not in self.queues:
@@ -267,10 +250,10 @@ class FakeBatch:
         if "nodeOverrides" in request and "containerOverrides" in request:
             raise AwsError("ClientException", "containerOverrides are not for multi-node jobs")
 
-    def _describe(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _describe(self, request: Request) -> Answer:
         return {"jobs": [self.jobs[job].describe() for job in request["jobs"] if job in self.jobs]}
 
-    def _list(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _list(self, request: Request) -> Answer:
         queue = _short(request["jobQueue"])
         names = [
             value.lower()
@@ -290,7 +273,7 @@ class FakeBatch:
         described = [job.describe() for job in found]
         return {"jobSummaryList": [{name: one[name] for name in kept} for one in described]}
 
-    def _terminate(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _terminate(self, request: Request) -> Answer:
         job = self.jobs.get(request["jobId"])
         if job is None:
             raise AwsError("ClientException", f"Job {request['jobId']} doesn't exist")
@@ -302,7 +285,7 @@ class FakeBatch:
         job.ahead = [(now + wait, "END")]
         return {}
 
-    def _describe_queues(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _describe_queues(self, request: Request) -> Answer:
         wanted = [name for name in request.get("jobQueues", []) if _short(name) in self.queues]
         return {
             "jobQueues": [
@@ -318,7 +301,7 @@ class FakeBatch:
             ]
         }
 
-    def _describe_definitions(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _describe_definitions(self, request: Request) -> Answer:
         wanted = request.get("jobDefinitions") or [request.get("jobDefinitionName", "")]
         return {
             "jobDefinitions": [
@@ -335,7 +318,7 @@ class FakeBatch:
             ]
         }
 
-    def _describe_environments(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _describe_environments(self, request: Request) -> Answer:
         return {
             "computeEnvironments": [
                 {
@@ -347,18 +330,6 @@ class FakeBatch:
                 for name in request["computeEnvironments"]
             ]
         }
-
-
-def event(job: BatchJob, time: float) -> dict[str, Any]:
-    """``Batch Job State Change``; its detail is an entry of DescribeJobs without tags."""
-    detail = {name: value for name, value in job.describe().items() if name != "tags"}
-    return {
-        "source": "aws.batch",
-        "detail-type": "Batch Job State Change",
-        "resources": [detail["jobArn"]],
-        "at": time,
-        "detail": detail,
-    }
 
 
 def _short(name: str) -> str:

@@ -13,7 +13,8 @@ from typing import Any
 from tests.aws.fake_engines.batch import FakeBatch
 from tests.aws.fake_engines.clock import Clock, ManualClock
 from tests.aws.fake_engines.faults import AwsError, LostAnswerError
-from tests.aws.fake_engines.sagemaker import ACCOUNT, REGION, FakeSageMaker
+from tests.aws.fake_engines.sagemaker import FakeSageMaker
+from tests.aws.fake_engines.service import ACCOUNT, REGION
 
 _TICK = 0.05
 Event = dict[str, Any]

@@ -1,15 +1,14 @@
 """SageMaker's training jobs: CreateTrainingJob, DescribeTrainingJob, StopTrainingJob."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from tests.aws.fake_engines.clock import Clock
-from tests.aws.fake_engines.faults import AwsError, Faults
+from tests.aws.fake_engines.faults import AwsError
 from tests.aws.fake_engines.scripts import Step, Steps, sagemaker_success
-from tests.aws.fake_engines.shapes import check_answer, check_request
+from tests.aws.fake_engines.service import ACCOUNT, REGION, Answer, FakeService, Request
 
-ACCOUNT, REGION = "123456789012", "eu-central-1"
 STOP_SECONDS = 20.0
 
 _PRIMARY = {
@@ -42,6 +41,11 @@ class TrainingJob:
     def name(self) -> str:
         """Its name, which is its id."""
         return str(self.request["TrainingJobName"])
+
+    @property
+    def arn(self) -> str:
+        """Its name on AWS."""
+        return f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:training-job/{self.name}"
 
     @property
     def status(self) -> str:
@@ -89,7 +93,7 @@ class TrainingJob:
         )
         described = {name: request[name] for name in kept if name in request}
         described |= {
-            "TrainingJobArn": f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:training-job/{self.name}",
+            "TrainingJobArn": self.arn,
             "TrainingJobStatus": self.status,
             "SecondaryStatus": self.secondary,
             "SecondaryStatusTransitions": self.transitions,
@@ -109,67 +113,65 @@ class TrainingJob:
         return described
 
 
-class FakeSageMaker:
+class FakeSageMaker(FakeService[TrainingJob, Steps]):
     """SageMaker of one account and region."""
 
+    service = "sagemaker"
+    invalid = "ValidationException"
+    throttled = "ThrottlingException"
+    event_type = "SageMaker Training Job State Change"
+
     def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self.faults = Faults(clock)
-        self.jobs: dict[str, TrainingJob] = {}
-        self.script: Callable[[dict[str, Any]], Steps] = lambda _request: sagemaker_success()
-        """The script of a job, by its request."""
+        super().__init__(clock, sagemaker_success())
         self.quotas: dict[str, int] = {}
         """Instances that may run at once, by type; spot as ``spot ml.g5.xlarge``."""
-        self.calls: list[str] = []
         self.most_running = 0
 
-    def call(self, operation: str, request: dict[str, Any]) -> dict[str, Any]:
-        """Answer an API call."""
-        self.calls.append(operation)
-        self.faults.before(operation, "ThrottlingException")
-        check_request("sagemaker", operation, request, "ValidationException")
-        answer = {
+    def _operations(self) -> Mapping[str, Callable[[Request], Answer]]:
+        return {
             "CreateTrainingJob": self._create,
             "DescribeTrainingJob": self._describe,
             "StopTrainingJob": self._stop,
-        }[operation](request)
-        check_answer("sagemaker", operation, answer)
-        self.faults.after(operation)
-        return answer
+        }
 
-    def tick(self) -> Iterator[dict[str, Any]]:
-        """Let happen what is due; the events that AWS would emit, in order."""
+    def _enter(self, job: TrainingJob, step: Step, time: float) -> None:
+        job.enter(step, time)
+
+    def _detail(self, job: TrainingJob) -> dict[str, Any]:
+        """As DescribeTrainingJob has it, with times in milliseconds."""
+        detail = job.describe()
+        for name in ("CreationTime", "LastModifiedTime", "TrainingStartTime", "TrainingEndTime"):
+            if name in detail:
+                detail[name] = int(detail[name] * 1000)
+        detail["SecondaryStatusTransitions"] = [
+            {
+                name: int(value * 1000) if name.endswith("Time") else value
+                for name, value in transition.items()
+            }
+            for transition in job.transitions
+        ]
+        detail["Tags"] = {tag["Key"]: tag["Value"] for tag in job.request.get("Tags", [])}
+        return detail
+
+    def _create(self, request: Request) -> Answer:
         now = self._clock.now()
-        for job in list(self.jobs.values()):
-            while job.ahead and job.ahead[0][0] <= now:
-                due, step = job.ahead.pop(0)
-                job.enter(step, due)
-                yield event(job, due)
-
-    def next_due(self) -> float | None:
-        """When something happens next."""
-        return min((job.ahead[0][0] for job in self.jobs.values() if job.ahead), default=None)
-
-    def _create(self, request: dict[str, Any]) -> dict[str, Any]:
-        name = request["TrainingJobName"]
-        if name in self.jobs:
+        job = TrainingJob(request, now, [], changed=now)
+        if job.name in self.jobs:
             raise AwsError(
                 "ResourceInUse",
                 "Training job names must be unique within an AWS account and region, and a "
-                f"training job with this name already exists (arn:aws:sagemaker:{REGION}:"
-                f"{ACCOUNT}:training-job/{name})",
+                f"training job with this name already exists ({job.arn})",
             )
         self._check(request)
         self._check_quota(request)
-        now = self._clock.now()
-        due, ahead = now, []
+        due = now
         for step in self.script(request):
             due += step.after
-            ahead.append((due, step))
-        self.jobs[name] = TrainingJob(request, now, ahead, changed=now)
-        return {"TrainingJobArn": f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:training-job/{name}"}
+            job.ahead.append((due, step))
+        self.jobs[job.name] = job
+        return {"TrainingJobArn": job.arn}
 
-    def _check(self, request: dict[str, Any]) -> None:
+    def _check(self, request: Request) -> None:
         stopping = request["StoppingCondition"]
         spot = request.get("EnableManagedSpotTraining", False)
         if spot != ("MaxWaitTimeInSeconds" in stopping):
@@ -187,7 +189,7 @@ class FakeSageMaker:
                 "VolumeKmsKeyId cannot be set for an instance type with local storage",
             )
 
-    def _check_quota(self, request: dict[str, Any]) -> None:
+    def _check_quota(self, request: Request) -> None:
         spot = "spot " if request.get("EnableManagedSpotTraining") else ""
         kind, wanted = _kind(request)
         used = sum(
@@ -207,10 +209,10 @@ class FakeSageMaker:
     def _running(self) -> list[TrainingJob]:
         return [job for job in self.jobs.values() if not job.is_over]
 
-    def _describe(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _describe(self, request: Request) -> Answer:
         return self._job(request).describe()
 
-    def _stop(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _stop(self, request: Request) -> Answer:
         job = self._job(request)
         if job.is_over:
             raise AwsError(
@@ -222,36 +224,13 @@ class FakeSageMaker:
             job.ahead = [(now, Step(0, "Stopping")), (now + STOP_SECONDS, Step(0, "Stopped"))]
         return {}
 
-    def _job(self, request: dict[str, Any]) -> TrainingJob:
+    def _job(self, request: Request) -> TrainingJob:
         job = self.jobs.get(request["TrainingJobName"])
         if job is None:
             raise AwsError("ValidationException", "Requested resource not found.")
         return job
 
 
-def event(job: TrainingJob, time: float) -> dict[str, Any]:
-    """``SageMaker Training Job State Change``: times in milliseconds."""
-    detail = job.describe()
-    for name in ("CreationTime", "LastModifiedTime", "TrainingStartTime", "TrainingEndTime"):
-        if name in detail:
-            detail[name] = int(detail[name] * 1000)
-    detail["SecondaryStatusTransitions"] = [
-        {
-            name: int(value * 1000) if name.endswith("Time") else value
-            for name, value in transition.items()
-        }
-        for transition in job.transitions
-    ]
-    detail["Tags"] = {tag["Key"]: tag["Value"] for tag in job.request.get("Tags", [])}
-    return {
-        "source": "aws.sagemaker",
-        "detail-type": "SageMaker Training Job State Change",
-        "resources": [detail["TrainingJobArn"]],
-        "at": time,
-        "detail": detail,
-    }
-
-
-def _kind(request: dict[str, Any]) -> tuple[str, int]:
+def _kind(request: Request) -> tuple[str, int]:
     resources = request["ResourceConfig"]
     return str(resources["InstanceType"]), int(resources["InstanceCount"])
