@@ -30,6 +30,8 @@ class Target:
     connection: psycopg.Connection[Any]
     secret: str
     items: int
+    turn: str
+    """Part of new items' ids, another in every run of the bench: the database may be kept."""
 
     def client(self, side: str) -> httpx.Client:
         """A client of a side's server."""
@@ -99,8 +101,8 @@ def _get(target: Target, collection: str, _: str) -> list[str]:
     return [_http("GET", f"/collections/{collection}/items/{i}") for i in target.ids()]
 
 
-def _post(_: Target, collection: str, side: str) -> list[str]:
-    item = run_item(f"new-{side}-{COUNTER}")
+def _post(target: Target, collection: str, side: str) -> list[str]:
+    item = run_item(f"new-{side}-{target.turn}-{COUNTER}")
     # The stock application takes an item as it is to be stored.
     item["collection"] = collection
     return [_http("POST", f"/collections/{collection}/items", item)] * 16
@@ -193,7 +195,7 @@ def _contents(target: Target) -> list[list[Any]]:
 
 
 def _new_rows(target: Target) -> list[list[Any]]:
-    return [[f"raw-{COUNTER}", content] for _, content in _contents(target)[:16]]
+    return [[f"raw-{target.turn}-{COUNTER}", content] for _, content in _contents(target)[:16]]
 
 
 _UPDATE = "UPDATE pgstac.items SET content = {} WHERE collection = '" + COLLECTION + "' AND id = $1"
@@ -222,9 +224,8 @@ CELLS = (
         "POST",
         _post,
         "INSERT INTO pgstac.items (id, geometry, collection, datetime, end_datetime, content)"
-        " SELECT $1, public.ST_MakeEnvelope(15, 46, 15.1, 46.1, 4326), collection, datetime,"
-        f" end_datetime, $2::text::jsonb FROM pgstac.items WHERE collection = '{COLLECTION}'"
-        " AND id = 'run-000000000' RETURNING id",
+        " SELECT $1, public.ST_MakeEnvelope(15, 46, 15.1, 46.1, 4326),"
+        f" '{COLLECTION}', now(), now(), $2::text::jsonb RETURNING id",
         _new_rows,
     ),
 )

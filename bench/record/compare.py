@@ -80,7 +80,8 @@ def run(cluster: Cluster, folder: Path, arguments: argparse.Namespace) -> dict[s
         }
         connection = parts.enter_context(psycopg.connect(database, autocommit=True))
         fill(connection, ports, secret, arguments.items)
-        target = Target(ports, database, connection, secret, arguments.items)
+        turn = secrets.token_hex(4)
+        target = Target(ports, database, connection, secret, arguments.items, turn)
         results: Results = {}
         sides = tuple(s for s in SIDES if s != "stock" or not arguments.without_stock)
         print_head(sides)

@@ -61,16 +61,17 @@ CREATE TRIGGER mlops_keep_text
     BEFORE INSERT OR UPDATE ON pgstac.items
     FOR EACH ROW EXECUTE FUNCTION mlops.keep_text();
 
--- An item as it is read, in UTF-8. As bytes, so that nobody decodes what is sent on as it is.
+-- An item as it is read, in the encoding of who reads: UTF-8 for the API. As bytes, so that nobody
+-- decodes what is sent on as it is.
 CREATE FUNCTION mlops.document_json(i pgstac.items) RETURNS bytea
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
-    SELECT convert_to(coalesce(i.private->>'mlops:text', mlops.text_of(i)), 'UTF8')
+    SELECT textsend(coalesce(i.private->>'mlops:text', mlops.text_of(i)))
 $$;
 
 -- An item's strong ETag, without its quotes: over all that is read of it.
 CREATE FUNCTION mlops.etag(i pgstac.items) RETURNS text
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
-    SELECT md5(mlops.document_json(i))
+    SELECT md5(convert_to(coalesce(i.private->>'mlops:text', mlops.text_of(i)), 'UTF8'))
 $$;
 
 CREATE FUNCTION mlops.etag(c pgstac.collections) RETURNS text

@@ -45,8 +45,11 @@ $$;
 
 -- Runs in the writer's transaction, so every writer is covered and a rolled-back change leaves
 -- nothing. SECURITY DEFINER: a writer needs rights on pgstac only.
+-- Every look-up is by a key: a plan that was made while a table was empty must not scan it when a
+-- transaction of many has filled it.
 CREATE FUNCTION mlops.record_change() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = mlops, pgstac, public AS $$
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = mlops, pgstac, public SET enable_seqscan = off AS $$
 DECLARE
     changed pgstac.items;
     before jsonb;
@@ -101,9 +104,12 @@ BEGIN
             CASE WHEN TG_OP <> 'DELETE' THEN mlops.etag(changed) END);
     END IF;
     IF TG_OP = 'DELETE' THEN
-        DELETE FROM replaced WHERE ctid = ANY (ARRAY(
-            SELECT ctid FROM replaced WHERE transaction < pg_current_xact_id()
-            FOR UPDATE SKIP LOCKED));
+        -- Once in a transaction: each look goes through all that vacuum has not taken away yet.
+        IF NOT EXISTS (SELECT FROM replaced WHERE transaction = pg_current_xact_id()) THEN
+            DELETE FROM replaced WHERE ctid = ANY (ARRAY(
+                SELECT ctid FROM replaced WHERE transaction < pg_current_xact_id()
+                FOR UPDATE SKIP LOCKED));
+        END IF;
         INSERT INTO replaced
         VALUES (pg_current_xact_id(), OLD.collection, OLD.id, before, mlops.etag(OLD), told)
             ON CONFLICT (transaction, collection, item) DO UPDATE
