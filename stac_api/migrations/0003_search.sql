@@ -82,7 +82,8 @@ SELECT kind, field, newest FROM (VALUES
 -- Indexes of a workspace's collection: what its items are filtered and sorted by. One on a JSON
 -- value serves equality, ranges and both directions of a sort. What not every item has is indexed
 -- where it is there: a new run has no metrics yet, and costs nothing. The planner takes no
--- statistics from such an index, so they are gathered for themselves.
+-- statistics from such an index, so they are gathered for themselves. With a run's status beside its
+-- metric a leaderboard of the successful ones never looks into their content.
 CREATE FUNCTION mlops.index_collection(collection_id text, kind text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = mlops, pgstac, public AS $$
 DECLARE
@@ -104,8 +105,10 @@ BEGIN
             EXECUTE format('CREATE INDEX IF NOT EXISTS %I ON pgstac.%I (%s, datetime, id)',
                 name, partition, value);
         ELSE
-            EXECUTE format('CREATE INDEX IF NOT EXISTS %I ON pgstac.%I (%s) WHERE %s IS NOT NULL',
-                name, partition, value, value);
+            EXECUTE format('CREATE INDEX IF NOT EXISTS %I ON pgstac.%I (%s%s, id) WHERE %s IS NOT NULL',
+                name, partition, value,
+                CASE kind WHEN 'training-run' THEN $sql$, (content->'properties'->'mlops:status')$sql$ END,
+                value);
             EXECUTE format('CREATE STATISTICS IF NOT EXISTS pgstac.%I ON (%s) FROM pgstac.%I',
                 name || '_s', value, partition);
         END IF;

@@ -22,11 +22,13 @@ class Type(Enum):
 
 @dataclass(frozen=True)
 class Expression:
-    """SQL of a known type. ``end`` is the end of a range of time where the expression has one."""
+    """SQL of a known type. ``end`` is the end of a range of time where the expression has one;
+    ``path`` leads to the value in a document, where it is a property."""
 
     sql: str
     type: Type
     end: str | None = None
+    path: tuple[str, ...] = ()
 
 
 _COLUMNS = {
@@ -66,7 +68,8 @@ def expression_of(name: object, place: str) -> Expression:
     path = [first, *rest] if first in _ROOT_FIELDS else ["properties", first, *rest]
     # The rule of names lets no quote through; the steps must be constants for an index to match.
     steps = "".join(f"->'{step}'" for step in path)
-    return Expression(f"(i.content{steps})", Type.JSON)
+    within = tuple(path) if path[0] == "properties" else ()
+    return Expression(f"(i.content{steps})", Type.JSON, path=within)
 
 
 def _unknown(name: object, place: str, why: str) -> Problem:

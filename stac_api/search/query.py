@@ -1,10 +1,14 @@
 """Runs a search: one statement for most pages, its rows taken as text."""
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
+import orjson
 
+from stac_api.documents import Document
+from stac_api.hrefs import ROOT, render
 from stac_api.search.cql2 import Compiler
 from stac_api.search.request import SearchRequest
 from stac_api.search.sorting import (
@@ -133,5 +137,23 @@ def conditions_of(request: SearchRequest, arguments: Arguments) -> list[str]:
 
 
 def _token(row: Any, keys: list[Key], *, backwards: bool) -> str:
-    values = tuple(row[f"key{n}"] for n in range(len(keys)))
-    return Token(values, backwards).encode()
+    values = [row[f"key{n}"] for n in range(len(keys))]
+    if any(value is None for value in values):
+        document = _as_written(row["item"])
+        values = [
+            key.value_in(document) if value is None else value
+            for key, value in zip(keys, values, strict=True)
+        ]
+    return Token(tuple(values), backwards).encode()
+
+
+def _as_written(item: bytes) -> Document:
+    """An item with its numbers as the database writes them: a double would not hold all of them."""
+    parsed: Document = json.loads(
+        render(item, ROOT), parse_float=_number_as_written, parse_int=_number_as_written
+    )
+    return parsed
+
+
+def _number_as_written(text: str) -> orjson.Fragment:
+    return orjson.Fragment(text)

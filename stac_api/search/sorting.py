@@ -15,6 +15,7 @@ from typing import Any
 
 import orjson
 
+from stac_api.documents import Document
 from stac_api.problems import Fault, Problem
 from stac_api.search.properties import Expression, Type, expression_of
 from stac_api.search.statement import Arguments
@@ -37,8 +38,25 @@ class Key:
 
     @property
     def text(self) -> str:
-        """The value as text, from which a token brings it back exactly."""
+        """The value as text, from which a token brings it back exactly.
+
+        NULL for what :meth:`value_in` finds in the item's own text: to ask for it here would fetch
+        the content of every item of the page beside its text, and a token needs two at most.
+        """
+        if self.expression.path:
+            return (
+                f"CASE WHEN i.private ? 'mlops:text' THEN NULL ELSE {self.expression.sql}::text END"
+            )
         return f"{self.expression.sql}::text"
+
+    def value_in(self, document: Document) -> str | None:
+        """What :attr:`text` would be, from an item whose numbers are as they were written."""
+        value: Any = document
+        for step in self.expression.path:
+            if not isinstance(value, dict) or step not in value:
+                return None
+            value = value[step]
+        return orjson.dumps(value).decode() if self.expression.path else None
 
     def argument(self, arguments: Arguments, value: str) -> str:
         """The placeholder of a value that :attr:`text` gave."""

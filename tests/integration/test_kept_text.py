@@ -1,5 +1,6 @@
 """The text that the database keeps beside an item is always the item's own, whoever writes it."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -126,3 +127,45 @@ def test_items_of_other_tools_have_none(client: httpx.Client, database_url: str)
     forget(database_url)
     call(database_url, "upsert_item", item)
     assert told(database_url) == []
+
+
+@pytest.mark.parametrize("loaded_by_others", [True, False])
+def test_pages_go_on_where_they_ended_whatever_the_value(
+    client: httpx.Client, database_url: str, loaded_by_others: bool
+) -> None:
+    """A page ends at a value of its last item: of many digits, no number, or none at all."""
+    values = ["0.1234567890123456781", "0.1234567890123456782", "0.1234567890123456783"]
+    ranks = [*values, "null", '"text"', '{"a": [1.50, "é"]}', "1e3", "", "-7"]
+    for number, rank in enumerate(ranks):
+        item = {**plain_item(f"i{number}"), "collection": "imagery"}
+        if loaded_by_others:
+            text = json.dumps(item)
+            if rank:
+                text = text.replace('"properties": {', f'"properties": {{"x:rank": {rank}, ', 1)
+            call_with_text(database_url, "create_item", text)
+        elif rank and rank not in values:
+            item["properties"]["x:rank"] = json.loads(rank)
+            assert client.post(ITEMS, json=item).status_code == 201
+        else:
+            assert client.post(ITEMS, json=item).status_code == 201
+    body = {"collections": ["imagery"], "sortby": [{"field": "x:rank"}], "limit": 1}
+    whole = client.post("/search", json={**body, "limit": 100}).json()
+    wanted = [item["id"] for item in whole["features"]]
+    assert sorted(wanted) == [f"i{number}" for number in range(len(ranks))]
+    found, links = [], {"next": {"body": body}}
+    while "next" in links:
+        page = client.post("/search", json=links["next"]["body"]).json()
+        found += [item["id"] for item in page["features"]]
+        links = {link["rel"]: link for link in page["links"]}
+    assert found == wanted
+    while "prev" in links:
+        page = client.post("/search", json=links["prev"]["body"]).json()
+        links = {link["rel"]: link for link in page["links"]}
+        found.append(page["features"][0]["id"])
+    assert found == [*wanted, *reversed(wanted[:-1])]
+
+
+def call_with_text(database_url: str, function: str, text: str) -> None:
+    with psycopg.connect(database_url) as connection:
+        connection.execute("SET search_path = pgstac, public")
+        connection.execute(f"SELECT {function}(%s::jsonb)", (text,))
