@@ -41,7 +41,8 @@ async def search_collections(request: Request) -> Response:
         if name in parameters:
             raise _fault(name, "is a parameter of searches for items")
     offset = _offset(parameters.get("offset", "0"))
-    search = read_parameters({"limit": str(_DEFAULT_LIMIT), **parameters})
+    known = {name: text for name, text in parameters.items() if name != "offset"}
+    search = read_parameters({"limit": str(_DEFAULT_LIMIT), **known})
     async with request.app.state.pool.acquire() as connection:
         documents, matched = await _find(connection, search, offset)
     base_url = base_url_of(request)

@@ -22,6 +22,9 @@ _RFC3339 = re.compile(
     r"\A\d{4}-\d{2}-\d{2}[Tt]([01]\d|2[0-3]):\d{2}:\d{2}(\.\d+)?([Zz]|[+-]\d{2}:\d{2})\Z",
     re.ASCII,
 )
+# Finer than a microsecond.
+_FINER = re.compile(r"\.\d{7}", re.ASCII)
+_LAST = datetime.max.replace(tzinfo=UTC)
 _TIMES = (
     "datetime",
     "start_datetime",
@@ -98,9 +101,13 @@ def parse_time(value: object) -> datetime:
     if not isinstance(value, str) or not _RFC3339.match(value):
         raise ValueError("must be an RFC 3339 time with a zone, such as 2026-11-23T10:00:00Z")
     try:
-        return datetime.fromisoformat(value.upper()).astimezone(UTC)
+        time = datetime.fromisoformat(value.upper()).astimezone(UTC)
     except (ValueError, OverflowError) as error:
         raise ValueError(f"is not a time: {error}") from error
+    if time == _LAST and _FINER.search(value):
+        # The database would round it up.
+        raise ValueError("is not a time: year 10000 is out of range")
+    return time
 
 
 def _check_identity(document: Document, type_: str) -> Iterator[Fault]:

@@ -1,28 +1,85 @@
 -- What searches stand on: values of JSON as they are compared, words, indexes.
 
--- A JSON value as a number or as a time, or NULL when it is none: a filter never fails on a value.
+-- A JSON value as a number, a text or a time, or NULL when it is none: a filter never fails on a
+-- value. What catches an error begins a subtransaction, which cannot be while others work in parallel.
 CREATE FUNCTION mlops.number(value jsonb) RETURNS numeric
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT CASE jsonb_typeof(value) WHEN 'number' THEN value::numeric END
 $$;
 
+CREATE FUNCTION mlops.string(value jsonb) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE jsonb_typeof(value) WHEN 'string' THEN value #>> '{}' END
+$$;
+
+-- PostgreSQL would take 'now' and 'infinity' for times, too, and the number 20260101.
 CREATE FUNCTION mlops.instant(value jsonb) RETURNS timestamptz
-LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
+LANGUAGE plpgsql STABLE PARALLEL UNSAFE AS $$
 BEGIN
-    RETURN (value #>> '{}')::timestamptz;
+    IF mlops.string(value) ~ '^\d{4}-\d\d-\d\d([Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d))?$' THEN
+        RETURN (value #>> '{}')::timestamptz;
+    END IF;
+    RETURN NULL;
 EXCEPTION WHEN data_exception THEN
     RETURN NULL;
 END;
 $$;
 
 CREATE FUNCTION mlops.calculate(a numeric, operator text, b numeric) RETURNS numeric
-LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+LANGUAGE plpgsql IMMUTABLE PARALLEL UNSAFE AS $$
 BEGIN
     RETURN CASE operator
         WHEN '+' THEN a + b WHEN '-' THEN a - b WHEN '*' THEN a * b
-        WHEN '/' THEN a / b WHEN '%' THEN a % b WHEN '^' THEN a ^ b END;
+        WHEN '/' THEN a / b WHEN 'div' THEN div(a, b) WHEN '%' THEN a % b WHEN '^' THEN a ^ b END;
 EXCEPTION WHEN data_exception THEN
     RETURN NULL; -- divided by zero, or too large a number
+END;
+$$;
+
+-- Whether an array has every element of another, and whether both have one in common. JSONB's own
+-- containment looks into the elements: it finds [1] in [[1, 2]].
+CREATE FUNCTION mlops.has_all(a jsonb, b jsonb) RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN jsonb_typeof(a) = 'array' AND jsonb_typeof(b) = 'array' THEN NOT EXISTS (
+        SELECT jsonb_array_elements(b) EXCEPT SELECT jsonb_array_elements(a)) END
+$$;
+
+CREATE FUNCTION mlops.has_any(a jsonb, b jsonb) RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN jsonb_typeof(a) = 'array' AND jsonb_typeof(b) = 'array' THEN EXISTS (
+        SELECT jsonb_array_elements(b) INTERSECT SELECT jsonb_array_elements(a)) END
+$$;
+
+CREATE FUNCTION mlops.related(relation text, a public.geometry, b public.geometry) RETURNS boolean
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+BEGIN
+    RETURN CASE relation
+        WHEN 's_intersects' THEN public.ST_Intersects(a, b)
+        WHEN 's_disjoint' THEN public.ST_Disjoint(a, b)
+        WHEN 's_equals' THEN public.ST_Equals(a, b)
+        WHEN 's_touches' THEN public.ST_Touches(a, b)
+        WHEN 's_within' THEN public.ST_Within(a, b)
+        WHEN 's_overlaps' THEN public.ST_Overlaps(a, b)
+        WHEN 's_crosses' THEN public.ST_Crosses(a, b)
+        WHEN 's_contains' THEN public.ST_Contains(a, b) END;
+END;
+$$;
+
+-- How two geometries lie to each other. For one that crosses itself, or has parts that overlap,
+-- PostGIS may fail to say so; then it is asked about what they cover.
+CREATE FUNCTION mlops.relate(relation text, a public.geometry, b public.geometry) RETURNS boolean
+LANGUAGE plpgsql IMMUTABLE PARALLEL UNSAFE COST 5000 AS $$
+DECLARE
+    covering CONSTANT text := 'method=structure keepcollapsed=true';
+BEGIN
+    RETURN mlops.related(relation, a, b);
+EXCEPTION WHEN internal_error THEN
+    BEGIN
+        RETURN mlops.related(
+            relation, public.ST_MakeValid(a, covering), public.ST_MakeValid(b, covering));
+    EXCEPTION WHEN internal_error THEN
+        RETURN NULL;
+    END;
 END;
 $$;
 
@@ -37,7 +94,7 @@ $$;
 -- What free text asks for. pgstac reads operators in it and fails where they make no expression;
 -- then the words are looked for as they are.
 CREATE FUNCTION mlops.wanted_words(q jsonb) RETURNS tsquery
-LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
+LANGUAGE plpgsql STABLE PARALLEL UNSAFE AS $$
 BEGIN
     RETURN pgstac.q_to_tsquery(q);
 EXCEPTION WHEN syntax_error THEN
@@ -47,11 +104,26 @@ EXCEPTION WHEN syntax_error THEN
 END;
 $$;
 
+-- The area of a bounding box of 4 or 6 numbers, of which one may cross the antimeridian: pgstac's
+-- own reading of a collection's extent knows neither.
+CREATE FUNCTION mlops.area(box jsonb) RETURNS public.geometry
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN west <= east
+        THEN public.ST_Envelope(public.ST_MakeEnvelope(west, south, east, north, 4326))
+        ELSE public.ST_Collect(
+            public.ST_MakeEnvelope(west, south, 180, north, 4326),
+            public.ST_MakeEnvelope(-180, south, east, north, 4326)) END
+    FROM (SELECT (box->>0)::float AS west, (box->>1)::float AS south,
+        (box->>half)::float AS east, (box->>(half + 1))::float AS north
+        FROM (SELECT jsonb_array_length(box) / 2 AS half) dimensions) corners
+$$;
+
 -- Collections in the shape of items, so that one and the same search finds both: their extent is
 -- the geometry and the time, and all but links and the like are properties.
 CREATE FUNCTION mlops.collections_as_items() RETURNS SETOF pgstac.items
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
-    SELECT id, geometry, id, datetime, end_datetime, content, NULL::jsonb
+    SELECT id, mlops.area(collectionjson->'extent'->'spatial'->'bbox'->0), id, datetime,
+        end_datetime, content, NULL::jsonb
     FROM pgstac.collections_asitems
     WHERE collectionjson->>'type' = 'Collection'
 $$;

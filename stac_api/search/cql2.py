@@ -4,43 +4,64 @@ Values are compared by their type: ``mlops:progress > 0.5`` is true of numbers a
 nothing else, so no value that an item may hold makes a filter fail.
 """
 
+import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from stac_api.problems import Fault, Problem, pointer
 from stac_api.search.properties import Expression, Type, expression_of
-from stac_api.search.spatial import envelope, geometry
+from stac_api.search.spatial import envelope, geometry, related
 from stac_api.search.statement import Arguments
 from stac_api.search.temporal import TEMPORAL, instant
 from stac_api.validation import parse_time
 
 _MAX_NODES = 500
+# In JSON an operation takes two levels: its own, and that of its arguments.
+_MAX_DEPTH = 64
 _COMPARISONS = {"=": "=", "<>": "<>", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
-_ARITHMETIC = {"+": "+", "-": "-", "*": "*", "/": "/", "%": "%", "div": "/", "^": "^"}
-_SPATIAL = {
-    "s_intersects": "ST_Intersects",
-    "s_equals": "ST_Equals",
-    "s_disjoint": "ST_Disjoint",
-    "s_touches": "ST_Touches",
-    "s_within": "ST_Within",
-    "s_overlaps": "ST_Overlaps",
-    "s_crosses": "ST_Crosses",
-    "s_contains": "ST_Contains",
+_ARITHMETIC = frozenset({"+", "-", "*", "/", "%", "div", "^"})
+_SPATIAL = frozenset(
+    {
+        *("s_intersects", "s_equals", "s_disjoint", "s_touches"),
+        *("s_within", "s_overlaps", "s_crosses", "s_contains"),
+    }
+)
+_ARRAY = {
+    "a_contains": "mlops.has_all({a}, {b})",
+    "a_containedBy": "mlops.has_all({b}, {a})",
+    # As drafts of CQL2 had it.
+    "a_containedby": "mlops.has_all({b}, {a})",
+    "a_equals": "mlops.has_all({a}, {b}) AND mlops.has_all({b}, {a})",
+    "a_overlaps": "mlops.has_any({a}, {b})",
 }
-_ARRAY = frozenset({"a_equals", "a_contains", "a_containedby", "a_overlaps"})
+# A backslash takes the meaning from what follows it, so something must.
+_PATTERN = re.compile(r"(?:[^\\]|\\.)*", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Filter:
+    """A filter in CQL2 JSON, and the JSON Pointer to where the request says it.
+
+    ``as_given`` is False where the request spells it otherwise, so that no pointer leads into it.
+    """
+
+    condition: Any
+    place: str = "/filter"
+    as_given: bool = True
 
 
 class Compiler:
-    """Compiles one filter; ``place`` is the JSON Pointer under which the request holds it."""
+    """Compiles one filter."""
 
-    def __init__(self, arguments: Arguments, place: str = "/filter") -> None:
+    def __init__(self, arguments: Arguments, filter_: Filter) -> None:
         self._arguments = arguments
-        self._place = place
+        self._filter = filter_
         self._nodes = 0
 
-    def compile(self, filter_: Any) -> str:
-        """The SQL condition of a filter."""
-        return self._condition(filter_, ())
+    def compile(self) -> str:
+        """The SQL condition of the filter."""
+        return self._condition(self._filter.condition, ())
 
     def _condition(self, node: Any, path: tuple[object, ...]) -> str:
         if isinstance(node, bool):
@@ -66,7 +87,7 @@ class Compiler:
         if operator in _SPATIAL:
             self._count(arguments, 2, operator, path)
             a, b = (self._geometry(x, (*path, "args", n)) for n, x in enumerate(arguments))
-            return f"public.{_SPATIAL[operator]}({a}, {b})"
+            return related(operator, a, b)
         if operator in TEMPORAL:
             self._count(arguments, 2, operator, path)
             (a, a_end), (b, b_end) = (
@@ -75,8 +96,8 @@ class Compiler:
             return f"({TEMPORAL[operator].format(a=a, ae=a_end, b=b, be=b_end)})"
         if operator in _ARRAY:
             self._count(arguments, 2, operator, path)
-            left, right = self._operands(arguments, path)
-            return self._array(operator, left, right, path)
+            a, b = (self._array(x, (*path, "args", n)) for n, x in enumerate(arguments))
+            return f"({_ARRAY[operator].format(a=a, b=b)})"
         special: dict[str, Callable[[list[Any], tuple[object, ...]], str]] = {
             "like": self._like,
             "between": self._between,
@@ -89,8 +110,20 @@ class Compiler:
 
     def _like(self, arguments: list[Any], path: tuple[object, ...]) -> str:
         self._count(arguments, 2, "like", path)
+        self._check_pattern(arguments[1], (*path, "args", 1))
         value, pattern = self._operands(arguments, path)
         return f"({self._text(value, path)} LIKE {self._text(pattern, path)})"
+
+    def _check_pattern(self, node: Any, path: tuple[object, ...]) -> None:
+        """A pattern is said by the filter: one that an item holds might be none."""
+        if isinstance(node, dict) and node.get("op") in ("casei", "accenti"):
+            arguments = node.get("args")
+            if isinstance(arguments, list) and len(arguments) == 1:
+                self._check_pattern(arguments[0], (*path, "args", 0))
+        elif not isinstance(node, str):
+            raise self._fault(path, "must be a text, or casei or accenti of one")
+        elif not _PATTERN.fullmatch(node):
+            raise self._fault(path, "ends with a backslash; two of them stand for one")
 
     def _between(self, arguments: list[Any], path: tuple[object, ...]) -> str:
         if len(arguments) == 2 and isinstance(arguments[1], list):
@@ -128,6 +161,7 @@ class Compiler:
         if Type.GEOMETRY in types:
             raise self._fault(path, "these values cannot be compared; use a spatial operator")
         if Type.TIME in types:
+            self._check_times((left, right), path)
             return f"({instant(left)} {operator} {instant(right)})"
         if Type.NUMBER in types:
             return f"({self._number(left, path)} {operator} {self._number(right, path)})"
@@ -136,26 +170,26 @@ class Compiler:
         # JSON orders values of different types, too: only those of one type are compared.
         alike = f"jsonb_typeof({left.sql}) = jsonb_typeof({right.sql})"
         if operator == "=":
-            return f"({left.sql} = {right.sql})"
+            # What two items do not know is not the same; a filter may ask for null itself.
+            known = f" AND {left.sql} <> 'null'::jsonb" if left.path and right.path else ""
+            return f"({left.sql} = {right.sql}{known})"
         if operator == "<>":
             there = f"{left.sql} <> 'null'::jsonb AND {right.sql} <> 'null'::jsonb"
             return f"({left.sql} <> {right.sql} AND {there})"
         return f"({left.sql} {operator} {right.sql} AND {alike})"
 
-    def _array(
-        self, operator: str, left: Expression, right: Expression, path: tuple[object, ...]
-    ) -> str:
-        if {left.type, right.type} != {Type.JSON}:
-            raise self._fault(path, f"{operator} takes arrays")
-        a, b = left.sql, right.sql
-        conditions = {
-            "a_contains": f"{a} @> {b}",
-            "a_containedby": f"{a} <@ {b}",
-            "a_equals": f"{a} @> {b} AND {a} <@ {b}",
-            "a_overlaps": f"EXISTS (SELECT FROM jsonb_array_elements("
-            f"CASE jsonb_typeof({a}) WHEN 'array' THEN {a} END) AS e(v) WHERE {b} @> e.v)",
-        }
-        return f"({conditions[operator]})"
+    def _check_times(self, values: tuple[Expression, ...], path: tuple[object, ...]) -> None:
+        for value in values:
+            if value.type not in (Type.TIME, Type.JSON):
+                raise self._fault(path, "these values cannot be compared: one of them is a time")
+            if value.literal is not None:
+                self._read_time(value.literal, path)
+
+    def _array(self, node: Any, path: tuple[object, ...]) -> str:
+        value = self._value(node, path)
+        if value.type is not Type.JSON or not isinstance(node, dict | list):
+            raise self._fault(path, "must be an array")
+        return value.sql
 
     def _operands(self, arguments: list[Any], path: tuple[object, ...]) -> list[Expression]:
         return [self._value(a, (*path, "args", n)) for n, a in enumerate(arguments)]
@@ -167,12 +201,12 @@ class Compiler:
         # A text, number, truth value, null, or array of those.
         if isinstance(node, list) and any(isinstance(entry, dict) for entry in node):
             raise self._fault(path, "arrays hold plain values only")
-        return Expression(self._arguments.json(node), Type.JSON)
+        literal = node if isinstance(node, str) else None
+        return Expression(self._arguments.json(node), Type.JSON, literal=literal)
 
     def _object(self, node: dict[str, Any], path: tuple[object, ...]) -> Expression:
         if "property" in node:
-            where = self._place + pointer(*path, "property")
-            return expression_of(node["property"], where)
+            return expression_of(node["property"], self._at((*path, "property")))
         for kind in ("timestamp", "date"):
             if kind in node:
                 return Expression(self._time(node[kind], (*path, kind)), Type.TIME)
@@ -190,12 +224,12 @@ class Compiler:
         if operator in _ARITHMETIC:
             self._count(arguments, 2, operator, path)
             a, b = (self._number(x, path) for x in self._operands(arguments, path))
-            return Expression(f"mlops.calculate({a}, '{_ARITHMETIC[operator]}', {b})", Type.NUMBER)
+            return Expression(f"mlops.calculate({a}, '{operator}', {b})", Type.NUMBER)
         raise self._fault((*path, "op"), f"{operator[:40]!r} is no function of CQL2")
 
     def _text(self, value: Expression, path: tuple[object, ...]) -> str:
         if value.type is Type.JSON:
-            return f"({value.sql} #>> '{{}}')"
+            return f"mlops.string({value.sql})"
         if value.type is Type.TEXT:
             return value.sql
         raise self._fault(path, "must be a text")
@@ -215,8 +249,8 @@ class Compiler:
                 raise self._fault(path, "must be the geometry")
             return value.sql
         if isinstance(node, dict) and "bbox" in node:
-            return envelope(self._arguments, node["bbox"], self._place + pointer(*path, "bbox"))
-        return geometry(self._arguments, node, self._place + pointer(*path))
+            return envelope(self._arguments, node["bbox"], self._at((*path, "bbox")))
+        return geometry(self._arguments, node, self._at(path))
 
     def _range(self, node: Any, path: tuple[object, ...]) -> tuple[str, str]:
         if isinstance(node, dict) and "interval" in node:
@@ -226,8 +260,13 @@ class Compiler:
             start, end = (
                 self._interval_end(value, (*path, "interval", n)) for n, value in enumerate(ends)
             )
+            if all(isinstance(value, str) and value != ".." for value in ends):
+                first, last = (parse_time(self._read_time(value, path)) for value in ends)
+                if first > last:
+                    raise self._fault((*path, "interval"), "ends before it starts")
             return start or "'-infinity'::timestamptz", end or "'infinity'::timestamptz"
         value = self._value(node, path)
+        self._check_times((value,), path)
         start = instant(value)
         return start, value.end or start
 
@@ -239,11 +278,16 @@ class Compiler:
         return self._time(value, path)
 
     def _time(self, value: Any, path: tuple[object, ...]) -> str:
+        # As a text: the database rounds it as it rounds the times of items.
+        return self._arguments.add(self._read_time(value, path), "text::timestamptz")
+
+    def _read_time(self, value: Any, path: tuple[object, ...]) -> str:
         text = f"{value}T00:00:00Z" if isinstance(value, str) and len(value) == 10 else value
         try:
-            return self._arguments.add(parse_time(text), "timestamptz")
+            parse_time(text)
         except ValueError as error:
             raise self._fault(path, str(error)) from error
+        return str(text)
 
     def _operation(self, node: Any, path: tuple[object, ...]) -> tuple[str, list[Any]]:
         self._tick(path)
@@ -264,10 +308,16 @@ class Compiler:
         self._nodes += 1
         if self._nodes > _MAX_NODES:
             raise self._fault(path, f"a filter has at most {_MAX_NODES} parts")
+        if len(path) > _MAX_DEPTH:
+            raise self._fault((), f"is nested deeper than {_MAX_DEPTH // 2} operations")
 
     def _fault(self, path: tuple[object, ...], detail: str) -> Problem:
         return Problem(
             400,
             f"The filter is not valid: {detail}.",
-            [Fault(self._place + pointer(*path), detail)],
+            [Fault(self._at(path), detail)],
         )
+
+    def _at(self, path: tuple[object, ...]) -> str:
+        """Where the request holds a part of the filter."""
+        return self._filter.place + (pointer(*path) if self._filter.as_given else "")

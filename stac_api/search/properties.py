@@ -23,12 +23,14 @@ class Type(Enum):
 @dataclass(frozen=True)
 class Expression:
     """SQL of a known type. ``end`` is the end of a range of time where the expression has one;
-    ``path`` leads to the value in a document, where it is a property."""
+    ``path`` leads to the value in a document, where it is a property; ``literal`` is the text that
+    it is, where the filter says it."""
 
     sql: str
     type: Type
     end: str | None = None
     path: tuple[str, ...] = ()
+    literal: str | None = None
 
 
 _COLUMNS = {

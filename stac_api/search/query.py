@@ -21,7 +21,7 @@ from stac_api.search.sorting import (
     read_token,
     segments,
 )
-from stac_api.search.spatial import envelope, geometry
+from stac_api.search.spatial import envelope, geometry, related
 from stac_api.search.statement import Arguments
 
 
@@ -119,20 +119,21 @@ def conditions_of(request: SearchRequest, arguments: Arguments) -> list[str]:
             conditions.append(f"i.{column} = ANY({arguments.add(list(values), 'text[]')})")
     if request.bbox is not None:
         box = envelope(arguments, request.bbox, "/bbox")
-        conditions.append(f"public.ST_Intersects(i.geometry, {box})")
+        conditions.append(related("s_intersects", "i.geometry", box))
     if request.intersects is not None:
         shape = geometry(arguments, request.intersects, "/intersects")
-        conditions.append(f"public.ST_Intersects(i.geometry, {shape})")
+        conditions.append(related("s_intersects", "i.geometry", shape))
     if request.interval is not None:
         start, end = request.interval
         if end is not None:
-            conditions.append(f"i.datetime <= {arguments.add(end, 'timestamptz')}")
+            conditions.append(f"i.datetime <= {arguments.add(end, 'text::timestamptz')}")
         if start is not None:
-            conditions.append(f"i.end_datetime >= {arguments.add(start, 'timestamptz')}")
+            conditions.append(f"i.end_datetime >= {arguments.add(start, 'text::timestamptz')}")
     if request.free_text:
         words = arguments.add(list(request.free_text), "text[]")
-        conditions.append(f"mlops.words(i) @@ mlops.wanted_words(to_jsonb({words}))")
-    conditions += [Compiler(arguments).compile(filter_) for filter_ in request.filters]
+        # As a query of its own: it is put together once, and not for each item.
+        conditions.append(f"mlops.words(i) @@ (SELECT mlops.wanted_words(to_jsonb({words})))")
+    conditions += [Compiler(arguments, filter_).compile() for filter_ in request.filters]
     return conditions
 
 

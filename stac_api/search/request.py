@@ -7,7 +7,9 @@ from datetime import datetime
 from typing import Any
 
 from stac_api.documents import Document
-from stac_api.problems import Fault, Problem
+from stac_api.problems import Fault, Problem, pointer
+from stac_api.search import cql2_text
+from stac_api.search.cql2 import Filter
 from stac_api.search.fields import Fields
 from stac_api.strict_json import parse_json
 from stac_api.validation import parse_time
@@ -17,6 +19,10 @@ MAX_LIMIT = 10_000
 _FILTER_LANGUAGES = ("cql2-json", "cql2-text")
 _QUERY_OPERATORS = {"eq": "=", "neq": "<>", "lt": "<", "lte": "<=", "gt": ">", "gte": ">="}
 _NUMBER = re.compile(r"\A-?\d{1,18}(\.\d{1,18})?\Z", re.ASCII)
+_DECIMAL = re.compile(r"\A[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\Z", re.ASCII)
+_CRS = "http://www.opengis.net/def/crs/OGC/1.3/CRS84"
+# The database takes time that grows faster than the text; who searches for words needs a few.
+_MAX_FREE_TEXT = 2_000
 _KNOWN = frozenset(
     {
         "bbox",
@@ -46,9 +52,9 @@ class SearchRequest:
     ids: tuple[str, ...] = ()
     bbox: list[float] | None = None
     intersects: Document | None = None
-    interval: tuple[datetime | None, datetime | None] | None = None
-    filters: tuple[Any, ...] = ()
-    """CQL2 JSON; all of them must hold."""
+    interval: tuple[str | None, str | None] | None = None
+    filters: tuple[Filter, ...] = ()
+    """All of them must hold."""
     free_text: tuple[str, ...] = ()
     sort_by: list[Document] = field(default_factory=list)
     fields: Fields | None = None
@@ -60,10 +66,15 @@ def read_body(body: Document) -> SearchRequest:
     """The search of a POST body."""
     unknown = sorted(body.keys() - _KNOWN)
     if unknown:
-        raise _fault(f"/{unknown[0]}", "is no parameter of a search")
+        raise unknown_parameter(unknown[0])
     if body.get("bbox") is not None and body.get("intersects") is not None:
         raise _fault("/intersects", "cannot be combined with bbox")
-    filters = [] if body.get("filter") is None else [_filter(body["filter"], body)]
+    language = body.get("filter-lang")
+    if language is not None and language not in _FILTER_LANGUAGES:
+        raise _fault("/filter-lang", f"must be {' or '.join(_FILTER_LANGUAGES)}")
+    if body.get("filter-crs") not in (None, _CRS):
+        raise _fault("/filter-crs", f"must be {_CRS}, or left out")
+    filters = [] if body.get("filter") is None else [_filter(body["filter"], language)]
     if body.get("query") is not None:
         filters += _query(body["query"])
     return SearchRequest(
@@ -74,7 +85,7 @@ def read_body(body: Document) -> SearchRequest:
         interval=_interval(body.get("datetime")),
         filters=tuple(filters),
         free_text=_free_text(body.get("q")),
-        sort_by=body.get("sortby") or [],
+        sort_by=[] if body.get("sortby") is None else body["sortby"],
         fields=_fields(body["fields"]) if "fields" in body else None,
         limit=_limit(body.get("limit")),
         token=body.get("token"),
@@ -83,58 +94,61 @@ def read_body(body: Document) -> SearchRequest:
 
 def read_parameters(parameters: Mapping[str, str]) -> SearchRequest:
     """The search of a GET: the same, spelled as text."""
-    body: Document = {
-        name: _READERS.get(name, str)(value) for name, value in parameters.items() if name in _KNOWN
-    }
-    if "filter" in body:
-        language = body.setdefault("filter-lang", "cql2-text")
-        if language == "cql2-json":
-            body["filter"] = parse_json(str(body["filter"]).encode())
+    body: Document = {name: _READERS.get(name, str)(value) for name, value in parameters.items()}
+    if "filter" in body and body.setdefault("filter-lang", "cql2-text") == "cql2-json":
+        body["filter"] = _json(str(body["filter"]), "filter")
     return read_body(body)
 
 
-def _filter(value: Any, body: Document) -> Any:
-    language = body.get("filter-lang", "cql2-text" if isinstance(value, str) else "cql2-json")
-    if language not in _FILTER_LANGUAGES:
-        raise _fault("/filter-lang", f"must be {' or '.join(_FILTER_LANGUAGES)}")
+def unknown_parameter(name: str) -> Problem:
+    """400: what a client meant by it would not be done."""
+    return _fault(pointer(name), "is no parameter of a search")
+
+
+def _filter(value: Any, language: Any) -> Filter:
+    if language is None:
+        language = "cql2-text" if isinstance(value, str) else "cql2-json"
     if language == "cql2-json":
-        return value
+        return Filter(value)
     if not isinstance(value, str):
         raise _fault("/filter", "must be a text in cql2-text")
     try:
-        # A library of 12 MB, which filters in JSON do without.
-        from cql2 import Expr
-
-        return Expr(value).to_json()
-    except Exception as error:
-        raise _fault("/filter", f"is not CQL2 text: {str(error).splitlines()[0]}") from error
+        return Filter(cql2_text.parse(value), as_given=False)
+    except ValueError as error:
+        raise _fault("/filter", f"is not CQL2 text: {error}") from error
 
 
-def _query(query: Any) -> list[Any]:
+def _query(query: Any) -> list[Filter]:
     """The query extension's filter as CQL2."""
     if not isinstance(query, dict):
         raise _fault("/query", "must be an object")
-    conditions: list[Any] = []
+    conditions: list[Filter] = []
     for name, operators in query.items():
         if not isinstance(operators, dict):
-            raise _fault(f"/query/{name}", "must be an object of operators")
+            raise _fault(pointer("query", name), "must be an object of operators")
         for operator, value in operators.items():
-            conditions.append(_query_condition(name, operator, value))
+            place = pointer("query", name, operator)
+            condition = _query_condition(name, operator, value, place)
+            conditions.append(Filter(condition, place, as_given=False))
     return conditions
 
 
-def _query_condition(name: str, operator: str, value: Any) -> Any:
+def _query_condition(name: str, operator: str, value: Any, place: str) -> Any:
     subject = {"property": name}
+    if isinstance(value, dict):
+        raise _fault(place, "must be a plain value")
     if operator in _QUERY_OPERATORS:
         return _query_comparison(operator, subject, value)
     if operator == "in":
         return {"op": "in", "args": [subject, value]}
     patterns = {"startsWith": "{}%", "endsWith": "%{}", "contains": "%{}%"}
-    if operator in patterns and isinstance(value, str):
+    if operator in patterns:
+        if not isinstance(value, str):
+            raise _fault(place, "must be a text")
         escaped = re.sub(r"([\\%_])", r"\\\1", value)
         return {"op": "like", "args": [subject, patterns[operator].format(escaped)]}
     known = ", ".join([*_QUERY_OPERATORS, "in", *patterns])
-    raise _fault(f"/query/{name}/{operator}", f"must be one of {known}")
+    raise _fault(place, f"is none of the operators {known}")
 
 
 def _query_comparison(operator: str, subject: Document, value: Any) -> Any:
@@ -142,11 +156,12 @@ def _query_comparison(operator: str, subject: Document, value: Any) -> Any:
     if not isinstance(value, str) or not _NUMBER.match(value):
         return comparison
     # pystac-client sends every value of query=["eo:cloud_cover<10"] as text.
-    number = {"op": _QUERY_OPERATORS[operator], "args": [subject, float(value)]}
+    exact = float(value) if "." in value else int(value)
+    number = {"op": _QUERY_OPERATORS[operator], "args": [subject, exact]}
     return {"op": "and" if operator == "neq" else "or", "args": [comparison, number]}
 
 
-def _interval(value: Any) -> tuple[datetime | None, datetime | None] | None:
+def _interval(value: Any) -> tuple[str | None, str | None] | None:
     if value is None:
         return None
     if not isinstance(value, str):
@@ -154,22 +169,21 @@ def _interval(value: Any) -> tuple[datetime | None, datetime | None] | None:
     parts = value.split("/")
     if len(parts) > 2:
         raise _fault("/datetime", "must be a time or an interval start/end")
-    ends = [_end(part) for part in parts]
-    start, end = ends[0], ends[-1]
+    (start, start_time), (end, end_time) = _end(parts[0]), _end(parts[-1])
     if len(parts) == 2 and start is None and end is None:
         raise _fault("/datetime", "must have a start or an end")
     if start is None and len(parts) == 1:
         raise _fault("/datetime", "must be a time")
-    if start is not None and end is not None and start > end:
+    if start_time is not None and end_time is not None and start_time > end_time:
         raise _fault("/datetime", "ends before it starts")
     return start, end
 
 
-def _end(text: str) -> datetime | None:
+def _end(text: str) -> tuple[str, datetime] | tuple[None, None]:
     if text in ("", ".."):
-        return None
+        return None, None
     try:
-        return parse_time(text)
+        return text, parse_time(text)
     except ValueError as error:
         raise _fault("/datetime", str(error)) from error
 
@@ -188,7 +202,10 @@ def _names(value: Any, place: str) -> tuple[str, ...]:
 
 
 def _free_text(value: Any) -> tuple[str, ...]:
-    return _names(value, "/q")
+    words = _names(value, "/q")
+    if sum(map(len, words)) > _MAX_FREE_TEXT:
+        raise _fault("/q", f"has more than {_MAX_FREE_TEXT} characters")
+    return words
 
 
 def _fields(value: Any) -> Fields:
@@ -232,14 +249,22 @@ def _integer(text: str) -> int:
 
 
 def _number(text: str, name: str) -> float:
+    if not _DECIMAL.match(text.strip()):
+        raise _fault(f"/{name}", f"{text[:40]!r} is not a number")
+    return float(text)
+
+
+def _json(text: str, name: str) -> Any:
     try:
-        return float(text)
-    except ValueError as error:
-        raise _fault(f"/{name}", f"{text[:40]!r} is not a number") from error
+        return parse_json(text.encode())
+    except Problem as problem:
+        faults = [Fault(pointer(name) + fault.pointer, fault.detail) for fault in problem.faults]
+        detail = f"{name} is not understood. {problem.detail.replace('The body', 'It')}"
+        raise Problem(problem.status, detail, faults) from problem
 
 
 def _fault(place: str, detail: str) -> Problem:
-    name = place.lstrip("/").split("/")[0]
+    name = place.lstrip("/").replace("/", ".")
     return Problem(400, f"The search is not valid: {name} {detail}.", [Fault(place, detail)])
 
 
@@ -248,8 +273,8 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "ids": _parts,
     "q": _parts,
     "bbox": lambda text: [_number(part, "bbox") for part in text.split(",")],
-    "intersects": lambda text: parse_json(text.encode()),
-    "query": lambda text: parse_json(text.encode()),
+    "intersects": lambda text: _json(text, "intersects"),
+    "query": lambda text: _json(text, "query"),
     "limit": _integer,
     "sortby": lambda text: [_sort_entry(part) for part in _parts(text)],
     "fields": _field_lists,

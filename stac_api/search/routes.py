@@ -11,7 +11,7 @@ from stac_api import records
 from stac_api.access import base_url_of
 from stac_api.documents import Document, read_document
 from stac_api.hrefs import GEOJSON, JSON, collection_url, render
-from stac_api.problems import Fault, Problem
+from stac_api.problems import Fault, Problem, pointer
 from stac_api.routes import Routes
 from stac_api.search.fields import Fields
 from stac_api.search.query import Page, run
@@ -117,6 +117,6 @@ def parameters_of(request: Request) -> dict[str, str]:
     for name, value in request.query_params.multi_items():
         if name in parameters:
             detail = "is given twice"
-            raise Problem(400, f"{name} {detail}.", [Fault(f"/{name}", detail)])
+            raise Problem(400, f"{name} {detail}.", [Fault(pointer(name), detail)])
         parameters[name] = value
     return parameters

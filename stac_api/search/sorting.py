@@ -8,6 +8,7 @@ value of the first key and those that have none are read one after the other: :c
 
 import base64
 import binascii
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,6 +22,7 @@ from stac_api.search.properties import Expression, Type, expression_of
 from stac_api.search.statement import Arguments
 
 _MAX_KEYS = 8
+_WRITTEN_TIME = re.compile(r"\A\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d{1,6})?\+00\Z", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -197,7 +199,11 @@ def _check_value(key: Key, value: str | None) -> None:
             raise ValueError("a key that every item has")
     elif key.expression.type is Type.JSON:
         orjson.loads(value)
+        if "\\u0000" in value:
+            raise ValueError("no text of PostgreSQL")
     elif key.expression.type is Type.TIME:
+        if not _WRITTEN_TIME.match(value):
+            raise ValueError("not as PostgreSQL writes times")
         datetime.fromisoformat(value)
     elif "\0" in value:
         raise ValueError("no text of PostgreSQL")

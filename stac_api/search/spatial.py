@@ -6,6 +6,9 @@ from typing import Any
 from stac_api.problems import Fault, Problem
 from stac_api.search.statement import Arguments
 
+# As mlops.relate does with items.
+_COVERING = "method=structure keepcollapsed=true"
+
 
 def geometry(arguments: Arguments, value: Any, place: str) -> str:
     """The SQL of a GeoJSON geometry; 400 when it is none."""
@@ -20,9 +23,19 @@ def geometry(arguments: Arguments, value: Any, place: str) -> str:
         fault = Fault(place, f"is no GeoJSON geometry: {detail}")
         raise Problem(400, "The geometry is not valid.", [fault]) from error
     text = arguments.json(value).removesuffix("::jsonb")
-    # A polygon that crosses itself is made valid: some relations cannot be computed for it.
+    # Of a polygon that crosses itself what it covers is asked for: some relations cannot be
+    # computed for itself.
     shape = f"public.ST_SetSRID(public.ST_GeomFromGeoJSON({text}), 4326)"
-    return f"public.ST_MakeValid({shape})"
+    return f"public.ST_MakeValid({shape}, '{_COVERING}')"
+
+
+def related(relation: str, a: str, b: str) -> str:
+    """The condition that two geometries lie to each other so, also where one crosses itself."""
+    exactly = f"mlops.relate('{relation}', {a}, {b})"
+    # An index is asked for boxes.
+    if relation == "s_disjoint":
+        return f"(NOT {a} OPERATOR(public.&&) {b} OR {exactly})"
+    return f"({a} OPERATOR(public.&&) {b} AND {exactly})"
 
 
 def envelope(arguments: Arguments, bbox: Any, place: str) -> str:
@@ -49,7 +62,8 @@ def envelope(arguments: Arguments, bbox: Any, place: str) -> str:
 
 def _box(arguments: Arguments, *bounds: float) -> str:
     numbers = ", ".join(arguments.add(float(n), "float8") for n in bounds)
-    return f"public.ST_MakeEnvelope({numbers}, 4326)"
+    # A box without width or height is a line or a point: as a polygon it would meet nothing.
+    return f"public.ST_Envelope(public.ST_MakeEnvelope({numbers}, 4326))"
 
 
 def _is_number(value: object) -> bool:

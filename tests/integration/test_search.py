@@ -1,5 +1,6 @@
 """Search: filters, sort orders and paging over items of every shape."""
 
+import base64
 import itertools
 import json
 from typing import Any
@@ -71,6 +72,10 @@ def found(api: Api, **body: Any) -> list[str]:
     return [feature["id"] for feature in answer["features"]]
 
 
+def token(*values: Any) -> str:
+    return base64.urlsafe_b64encode(json.dumps(values).encode()).decode().rstrip("=")
+
+
 def where(op: str, *args: Any) -> dict[str, Any]:
     return {"filter-lang": "cql2-json", "filter": {"op": op, "args": list(args)}, "limit": 100}
 
@@ -105,7 +110,14 @@ class TestFilter:
             (where("a_contains", VALUE, [1, 3]), "j"),
             (where("a_overlaps", VALUE, [7, 3]), "j"),
             (where("a_equals", VALUE, [3, 2, 1]), "j"),
-            (where("a_containedby", VALUE, [1, 2, 3, 4]), "j"),
+            (where("a_containedBy", VALUE, [1, 2, 3, 4]), "j"),
+            # What is no text is like no text, and what is in an element is no element.
+            (where("like", VALUE, "%1%"), ""),
+            (where("=", {"op": "casei", "args": [VALUE]}, {"op": "casei", "args": ["10"]}), ""),
+            (where("a_overlaps", VALUE, [[1]]), ""),
+            (where("a_contains", VALUE, [[1]]), ""),
+            (where("=", {"op": "div", "args": [VALUE, 4]}, 2), "bch"),
+            (where("=", VALUE, {"property": "properties.x:value"}), "abcdehij"),
             (where(">=", DATETIME, {"timestamp": "2020-01-09T00:00:00Z"}), "ij"),
             (where("=", DATETIME, {"date": "2020-01-02"}), "b"),
             (
@@ -147,6 +159,8 @@ class TestFilter:
             ('"x:value" = 9 OR "x:value" = \'nine\'', "ceh"),
             ("NOT \"x:value\" IS NULL AND datetime < TIMESTAMP('2020-01-03T00:00:00Z')", "ab"),
             ("S_INTERSECTS(geometry, POINT(3 1.5))", "c"),
+            ("S_INTERSECTS(geometry, BBOX(3, 1.5, 3, 1.5))", "c"),
+            ('A_CONTAINEDBY("x:value", (1, 2, 3, 4))', "j"),
         ],
     )
     def test_understands_text(self, fields: Api, text: str, expected: str) -> None:
@@ -162,6 +176,21 @@ class TestFilter:
             (where("=", {"property": "a'b"}, 1), "/filter/args/0/property"),
             (where("=", {"property": "mlops:statuss"}, 1), "/filter/args/0/property"),
             (where("=", DATETIME, {"timestamp": "soon"}), "/filter/args/1/timestamp"),
+            (where("=", DATETIME, "yesterday"), "/filter"),
+            (where("like", VALUE, "a\\"), "/filter/args/1"),
+            (where("like", VALUE, VALUE), "/filter/args/1"),
+            (where("a_contains", VALUE, 1), "/filter/args/1"),
+            (
+                where("t_during", DATETIME, {"interval": ["2021-01-01", "2020-01-01"]}),
+                "/filter/args/1/interval",
+            ),
+            ({"filter": "a'b = 1", "filter-lang": "cql2-text"}, "/filter"),
+            ({"filter": "mlops:statuss = 1", "filter-lang": "cql2-text"}, "/filter"),
+            ({"filter": "x = " + "1 + " * 300 + "1", "filter-lang": "cql2-text"}, "/filter"),
+            ({"filter": "(" * 3000 + "x = 1" + ")" * 3000}, "/filter"),
+            ({"filter": "(" * 40}, "/filter"),
+            ({"filter-lang": "sql"}, "/filter-lang"),
+            ({"filter-crs": "http://www.opengis.net/def/crs/EPSG/0/3857"}, "/filter-crs"),
             (where("s_intersects", {"property": "geometry"}, {"type": "Pt"}), "/filter/args/1"),
             (where("and", {"op": "nope", "args": []}, True), "/filter/args/0/op"),
             ({"filter": "x = = 1", "filter-lang": "cql2-text"}, "/filter"),
@@ -171,6 +200,11 @@ class TestFilter:
             ({"limit": "ten"}, "/limit"),
             ({"token": "next:fields:a"}, "/token"),
             ({"token": "WzAsImEiXQ"}, "/token"),
+            ({"token": token(0, "2020-W01-1", "a")}, "/token"),
+            ({"token": token(0, "2020-01-01T00:00:00+23:59", "a")}, "/token"),
+            ({"token": token(0, '"\\u0000"', "a"), "sortby": [{"field": "x"}]}, "/token"),
+            ({"sortby": {}}, "/sortby"),
+            ({"q": "x " * 2000}, "/q"),
             ({"sortby": [{"field": "geometry"}]}, "/sortby/0/field"),
             ({"sortby": [{"field": "a", "direction": "up"}]}, "/sortby/0"),
             ({"sortby": "a"}, "/sortby"),
@@ -180,9 +214,14 @@ class TestFilter:
             ({"datetime": "2021-01-01T00:00:00Z/2020-01-01T00:00:00Z"}, "/datetime"),
             ({"datetime": "../.."}, "/datetime"),
             ({"query": {"x:value": {"near": 1}}}, "/query/x:value/near"),
+            ({"query": {"a~b/c": {"near": 1}}}, "/query/a~0b~1c/near"),
+            ({"query": {"a'b": {"eq": 1}}}, "/query/a'b/eq"),
+            ({"query": {"x:value": {"in": 5}}}, "/query/x:value/in"),
+            ({"query": {"x:value": {"eq": VALUE}}}, "/query/x:value/eq"),
             ({"intersects": {"type": "Point", "coordinates": []}}, "/intersects"),
             ({"ids": "a"}, "/ids"),
             ({"nonsense": 1}, "/nonsense"),
+            ({"a/b": 1}, "/a~1b"),
         ],
     )
     def test_refuses_with_the_place(self, fields: Api, body: dict[str, Any], pointer: str) -> None:
@@ -195,6 +234,114 @@ class TestFilter:
         assert sorted(found(fields, query={"x:value": {"gte": 9, "lt": 10}})) == ["c", "h"]
         assert found(fields, query={"x:value": {"startsWith": "ni"}}) == ["e"]
         assert found(fields, query={"x:value": {"contains": "%"}}) == []
+
+    @pytest.mark.parametrize(
+        ("parameters", "pointer"),
+        [
+            ({"nonsense": "1"}, "/nonsense"),
+            ({"query": "{"}, "/query"),
+            ({"intersects": '{"type": "Point", "type": 1}'}, "/intersects/type"),
+            ({"filter": "[", "filter-lang": "cql2-json"}, "/filter"),
+            ({"filter": "x = 'a\0'"}, "/filter"),
+            ({"bbox": "1_0,2,3_0,4"}, "/bbox"),
+        ],
+    )
+    def test_refuses_parameters_with_the_place(
+        self, fields: Api, parameters: dict[str, str], pointer: str
+    ) -> None:
+        for path in ("/search", f"/collections/{COLLECTION}/items", "/collections"):
+            if path == "/collections" and "intersects" in parameters:
+                continue
+            answer = httpx.get(f"{fields.url}{path}", params=parameters)
+            assert answer.status_code == 400, answer.text
+            assert answer.json()["errors"][0]["pointer"] == pointer
+
+    def test_a_box_without_an_area_finds_what_is_there(self, fields: Api) -> None:
+        assert found(fields, bbox=[3, 1.5, 3, 1.5]) == ["c"]
+        assert found(fields, bbox=[3, 1, 3, 2]) == ["c"]
+
+    def test_geometries_that_cross_themselves(self, fields: Api) -> None:
+        """PostGIS cannot say how some of them lie to another: one would fail every search."""
+        ring = [[40, 40], [44, 44], [44, 40], [40, 44], [40, 40]]
+        overlapping = [
+            [[[50, 50], [52, 50], [52, 52], [50, 52], [50, 50]]],
+            [[[51, 51], [53, 51], [53, 53], [51, 53], [51, 51]]],
+        ]
+        for identity, geometry in (
+            ("bow", {"type": "Polygon", "coordinates": [ring]}),
+            ("two", {"type": "MultiPolygon", "coordinates": overlapping}),
+        ):
+            body = {**item(identity, 1, 1), "geometry": geometry}
+            fields.request("POST", f"/collections/{COLLECTION}/items", json=body)
+        both = {"type": "MultiPolygon", "coordinates": overlapping}
+        for relation, expected in (
+            ("s_intersects", ["two"]),
+            ("s_disjoint", [*"abcdefghij", "bow"]),
+            ("s_equals", ["two"]),
+            ("s_touches", []),
+            ("s_within", ["two"]),
+            ("s_overlaps", []),
+            ("s_crosses", []),
+            ("s_contains", ["two"]),
+        ):
+            filter_ = where(relation, {"property": "geometry"}, both)
+            assert sorted(found(fields, **filter_)) == sorted(expected), relation
+        assert found(fields, intersects=both) == ["two"]
+        assert found(fields, bbox=[51.2, 51.2, 51.8, 51.8]) == ["two"]
+        assert found(fields, bbox=[40.1, 41, 40.2, 43]) == ["bow"]
+
+    @pytest.mark.parametrize(
+        "time",
+        [
+            "0001-01-01T00:00:00Z",
+            "9999-12-31T23:59:59.999999Z",
+            "2026-01-01T00:00:00.1234567Z",
+            "2026-01-01T00:00:00.9999999Z",
+        ],
+    )
+    def test_an_item_is_found_at_its_own_time(self, fields: Api, time: str) -> None:
+        body = item("timed", 1, 1)
+        body["properties"]["datetime"] = time
+        fields.request("POST", f"/collections/{COLLECTION}/items", json=body)
+        assert found(fields, datetime=time) == ["timed"]
+        assert found(fields, datetime=f"{time}/{time}") == ["timed"]
+        assert found(fields, **where("=", DATETIME, {"timestamp": time})) == ["timed"]
+
+    def test_what_is_no_time_is_not_taken_for_one(self, fields: Api) -> None:
+        for value in ("now", "infinity", 20260101, "2026-01-01T00:00:00Z"):
+            fields.merge_patch(COLLECTION, "a", {"properties": {"x:time": value}})
+            filter_ = where(">", {"property": "x:time"}, {"timestamp": "2000-01-01T00:00:00Z"})
+            assert found(fields, **filter_) == (["a"] if str(value).endswith("Z") else [])
+
+    def test_databases_that_work_in_parallel(self, fields: Api, database_url: str) -> None:
+        """As they do with large tables, where PostgreSQL's settings are its own."""
+        with psycopg.connect(database_url, autocommit=True) as connection:
+            name = database_url.rsplit("/", 1)[1]
+            for setting, value in (
+                ("max_parallel_workers_per_gather", 2),
+                ("parallel_setup_cost", 0),
+                ("parallel_tuple_cost", 0),
+                ("min_parallel_table_scan_size", 0),
+                ("force_parallel_mode", "on"),
+            ):
+                connection.execute(f'ALTER DATABASE "{name}" SET {setting} = {value}')
+            # The API's connections begin anew.
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        for body in (
+            where(">", {"property": "title"}, {"timestamp": "2000-01-01T00:00:00Z"}),
+            where("=", {"op": "+", "args": [VALUE, 1]}, 0),
+            where("s_intersects", {"property": "geometry"}, {"bbox": [-5, -5, -4, -4]}),
+            where("a_overlaps", VALUE, [7]),
+            {"q": "nothing"},
+        ):
+            answer = httpx.post(f"{fields.url}/search", json=body)
+            if answer.status_code == 503:
+                answer = httpx.post(f"{fields.url}/search", json=body)
+            assert answer.status_code == 200, answer.text
+            assert answer.json()["features"] == []
 
     def test_free_text(self, fields: Api) -> None:
         patch = {"properties": {"description": "alpine meadows"}}
@@ -294,6 +441,40 @@ class TestAnswer:
         assert (
             read["links"][0]["href"] == f"http://records.example/collections/{COLLECTION}/items/a"
         )
+
+
+@pytest.mark.parametrize(
+    ("extent", "box", "is_found"),
+    [
+        ([170, -10, -170, 10], "175,0,176,1", True),
+        ([170, -10, -170, 10], "-176,0,-175,1", True),
+        ([170, -10, -170, 10], "0,0,1,1", False),
+        ([0, 0, 500, 1, 1, 900], "0.4,0.4,0.6,0.6", True),
+        ([0, 0, 500, 1, 1, 900], "400,0,500,1", None),
+        ([0, 0, -5, 1, 1, 5], "-4,0,-2,1", False),
+        ([5, 5, 5, 5], "4,4,6,6", True),
+        ([5, 5, 5, 5], "5,5,5,5", True),
+    ],
+)
+def test_collections_are_found_by_their_extent(
+    api_server: ApiServer, extent: list[float], box: str, is_found: bool | None
+) -> None:
+    """Also one of 6 numbers, and one that crosses the antimeridian."""
+    collection = {
+        "type": "Collection",
+        "stac_version": "1.1.0",
+        "id": COLLECTION,
+        "description": "Fields",
+        "license": "other",
+        "extent": {"spatial": {"bbox": [extent]}, "temporal": {"interval": [[None, None]]}},
+        "links": [],
+    }
+    assert httpx.post(f"{api_server.url}/collections", json=collection).status_code == 201
+    answer = httpx.get(f"{api_server.url}/collections", params={"bbox": box})
+    if is_found is None:
+        assert answer.status_code == 400
+    else:
+        assert [c["id"] for c in answer.json()["collections"]] == [COLLECTION] * is_found
 
 
 def test_a_leaderboard_uses_an_index(workspace: Api, database_url: str) -> None:
