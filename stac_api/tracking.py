@@ -1,7 +1,7 @@
 """What a job tells of itself while it runs: metrics, log and heartbeat, beside pgstac.
 
-Metrics keep their whole history here; the item holds the last finite value of each, so it stays
-small and searchable.
+Metrics keep their whole history here; the item holds the last finite value of each of the first
+2,000, so it stays small and searchable.
 """
 
 import math
@@ -25,6 +25,7 @@ from stac_api.problems import Problem, faults_of, invalid, not_found
 from stac_api.routes import Routes
 from stac_api.rules import now
 from stac_api.settings import Settings
+from stac_api.validation import parse_time
 
 router = Routes("Tracking")
 
@@ -33,13 +34,17 @@ _LOG = "/collections/{collection_id}/items/{item_id}/log"
 _MAX_BATCH_BYTES = 1 << 20
 _MAX_LOG_BYTES = 1 << 20
 _PAGE = 10_000
+# How many names of metrics an item has: it must stay small enough to be changed when its run ends.
+_MAX_NAMES = 2_000
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
 def _number(value: object) -> object:
-    if isinstance(value, bool):
-        raise ValueError("must be a number")  # noqa: TRY004 - what pydantic reports
-    return _NOT_FINITE.get(value, value) if isinstance(value, str) else value
+    if isinstance(value, str) and value in _NOT_FINITE:
+        return _NOT_FINITE[value]
+    if isinstance(value, bool | str):
+        raise ValueError("must be a number, or NaN, Infinity or -Infinity as a text")  # noqa: TRY004 - what pydantic reports
+    return value
 
 
 class Point(BaseModel):
@@ -50,7 +55,7 @@ class Point(BaseModel):
 
     name: Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f]+$")]
     step: Annotated[int, Field(ge=0, lt=2**63)]
-    time: datetime
+    time: Annotated[datetime, BeforeValidator(parse_time)]
     value: Annotated[float, BeforeValidator(_number)]
 
 
@@ -189,7 +194,10 @@ async def _store_batch(
 def _update_last_values(properties: Document, batch: Batch) -> None:
     metrics: dict[str, float] = dict(properties.get("mlops:metrics") or {})
     # A value that is not finite is no JSON number: it stays in the history.
-    metrics.update({p.name: p.value for p in batch.points if math.isfinite(p.value)})
+    for point in batch.points:
+        is_new = point.name not in metrics
+        if math.isfinite(point.value) and not (is_new and len(metrics) >= _MAX_NAMES):
+            metrics[point.name] = point.value
     if metrics:
         properties["mlops:metrics"] = metrics
     if batch.progress is not None:

@@ -329,6 +329,49 @@ class TestTracking:
         time = "2026-01-01T00:00:00Z"
         return [{"name": n, "step": s, "time": time, "value": v} for n, s, v in values]
 
+    def test_many_names_of_metrics_do_not_keep_a_run_from_ending(
+        self, workspace: Api, api_server: ApiServer
+    ) -> None:
+        """A recipe that puts the step into the name would make the item larger than it may be."""
+        run, _ = workspace.create_item(RUNS, run_item())
+        job = api_server.job(RUNS, run["id"])
+        for part in range(3):
+            names = [f"{'m' * 110}{part}_{number}" for number in range(4000)]
+            points = self.points(*((name, 1, 0.5) for name in names))
+            job.send_metrics(RUNS, run["id"], batch=f"{part}", attempt=1, points=points)
+        again = self.points((f"{'m' * 110}0_0", 2, 0.25))
+        job.send_metrics(RUNS, run["id"], batch="again", attempt=1, points=again)
+        metrics = workspace.get_item(RUNS, run["id"]).item["properties"]["mlops:metrics"]
+        assert (len(metrics), metrics[again[0]["name"]]) == (2000, 0.25)
+        history = workspace.read_metrics(RUNS, run["id"])
+        history = workspace.read_metrics(RUNS, run["id"], history["cursor"])
+        assert len(history["points"]) == 2001
+        assert len(httpx.get(f"{workspace.url}/collections/{RUNS}/items/{run['id']}").content) < (
+            api_server.settings.max_body_bytes / 2
+        )
+
+    @pytest.mark.parametrize(
+        ("change", "pointer"),
+        [
+            ({"value": "1_000"}, "/points/0/value"),
+            ({"value": "nan"}, "/points/0/value"),
+            ({"value": True}, "/points/0/value"),
+            ({"time": "2026-01-01T00:00:00"}, "/points/0/time"),
+            ({"time": 5}, "/points/0/time"),
+            ({"time": "0001-01-01T00:00:00+14:00"}, "/points/0/time"),
+        ],
+    )
+    def test_a_point_that_is_wrong_is_refused(
+        self, workspace: Api, api_server: ApiServer, change: dict[str, Any], pointer: str
+    ) -> None:
+        run, _ = workspace.create_item(RUNS, run_item())
+        job = api_server.job(RUNS, run["id"])
+        point = self.points(("loss", 1, 0.5))[0] | change
+        with pytest.raises(ApiError) as caught:
+            job.send_metrics(RUNS, run["id"], batch="1", attempt=1, points=[point])
+        assert [fault["pointer"] for fault in caught.value.problem["errors"]] == [pointer]
+        assert workspace.read_metrics(RUNS, run["id"])["points"] == []
+
     def test_metrics_keep_history_and_last_value(
         self, api_server: ApiServer, workspace: Api
     ) -> None:
