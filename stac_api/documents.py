@@ -15,7 +15,14 @@ Document = dict[str, Any]
 
 
 async def read_body(request: Request, limit: int) -> bytes:
-    """The body; 413 as soon as it is larger than ``limit`` bytes, whatever its header says."""
+    """The body; 413 as soon as it is larger than ``limit`` bytes, whatever its header says.
+
+    415 for one that is compressed: what it grows to would have to be watched as well.
+    """
+    coding = request.headers.get("content-encoding", "identity")
+    if coding.strip().lower() not in ("", "identity"):
+        detail = f"The content encoding {coding[:40]!r} is not understood; send the body as it is."
+        raise Problem(415, detail, headers={"Accept-Encoding": "identity"})
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > limit:
         raise too_large("body", limit)

@@ -20,7 +20,9 @@ class Parameters:
 
     def __init__(self, request: Request) -> None:
         self._given = request.query_params
-        self._wrong: dict[str, str] = {}
+        self._wrong: dict[str, str] = {
+            name: "is given twice" for name in self._given if len(self._given.getlist(name)) > 1
+        }
 
     def number(self, name: str, at_least: int, default: int | None = None) -> int:
         """A whole number; without a default it must be given."""

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
+# A body of one fault after the other must not make an answer many times its size.
+MAX_FAULTS = 100
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ def answer(
         "instance": request.url.path,
     }
     if faults:
-        body["errors"] = [{"pointer": f.pointer, "detail": f.detail} for f in faults]
+        body["errors"] = [{"pointer": f.pointer, "detail": f.detail} for f in faults[:MAX_FAULTS]]
     request_id = request_id_of(request.scope)
     if request_id is not None:
         body["request_id"] = request_id

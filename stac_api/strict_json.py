@@ -5,11 +5,12 @@ import math
 import re
 from collections.abc import Iterator
 from decimal import Decimal
+from itertools import islice
 from typing import Any
 
 import orjson
 
-from stac_api.problems import Fault, Problem, invalid, pointer
+from stac_api.problems import MAX_FAULTS, Fault, Problem, invalid, pointer
 
 MAX_DEPTH = 64
 RESERVED = "\ue000"
@@ -101,7 +102,7 @@ def _parse_slowly(body: bytes) -> Any:
         raise invalid(f"The body is not JSON: {error.msg} at {where}.", status=400) from error
     check_depth(document)
     if reader.found or _is_suspect(body):
-        faults = list(_refused(document, ()))
+        faults = list(islice(_refused(document, ()), MAX_FAULTS))
         if faults:
             raise invalid("The body holds what cannot be stored.", *faults, status=400)
     return document

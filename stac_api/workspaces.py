@@ -15,7 +15,7 @@ from stac_api import records
 from stac_api.access import base_url_of, principal_of
 from stac_api.documents import Document, read_document
 from stac_api.hrefs import collection_url
-from stac_api.problems import Fault, Problem, invalid, not_found
+from stac_api.problems import Fault, Problem, invalid, not_found, pointer
 from stac_api.routes import Routes
 from stac_api.validation import check_collection
 
@@ -83,16 +83,21 @@ def _check(body: Document) -> dict[str, str]:
     except InvalidIdError as error:
         faults.append(Fault("/id", str(error)))
         identity = ""
+    defaults = {
+        "title": identity,
+        "description": f"Workspace {identity}",
+        "visibility": "private",
+    }
+    # An empty text, as null, is what a form sends that was not filled in.
     texts = {
-        "title": body.get("title") or identity,
-        "description": body.get("description") or f"Workspace {identity}",
-        "visibility": body.get("visibility") or "private",
+        name: default if body.get(name) in (None, "") else body[name]
+        for name, default in defaults.items()
     }
     faults += [Fault(f"/{k}", "must be a text") for k, v in texts.items() if not isinstance(v, str)]
     if texts["visibility"] not in ("private", "public"):
         faults.append(Fault("/visibility", "must be private or public"))
     unknown = sorted(body.keys() - {"id", *texts})
-    faults += [Fault(f"/{name}", "is not known") for name in unknown]
+    faults += [Fault(pointer(name), "is not known") for name in unknown]
     if faults:
         raise invalid("The workspace is not valid.", *faults)
     return {"id": identity, **texts}

@@ -1,6 +1,7 @@
 """Whatever is wrong is refused with a problem document that points to it, and nothing is stored."""
 
 import copy
+import gzip
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -98,6 +99,8 @@ BAD_TIMES = [
     "2026-01-01T24:00:00Z",
     "0000-01-01T00:00:00Z",
     "10000-01-01T00:00:00Z",
+    # PostgreSQL would round it up.
+    "9999-12-31T23:59:59.9999999Z",
     "2026-01-01T00:00:00+25:00",
     "0001-01-01T00:00:00+14:00",
     "2026-01-01T00:00:00Z\n",
@@ -340,6 +343,33 @@ class TestItem:
             answer = client.request(method, url, content=content, headers={"Content-Type": kind})
             problem(answer, 415)
         assert stored(client) == ["kept"]
+
+    def test_compressed_body(self, client: httpx.Client) -> None:
+        content = gzip.compress(json.dumps(plain_item()).encode())
+        for method, url in (
+            ("POST", ITEMS),
+            ("PUT", f"{ITEMS}/kept"),
+            ("PATCH", f"{ITEMS}/kept"),
+            ("POST", "/search"),
+            ("POST", "/workspaces"),
+        ):
+            headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+            answer = client.request(method, url, content=content, headers=headers)
+            assert "as it is" in problem(answer, 415)["detail"]
+            assert answer.headers["accept-encoding"] == "identity"
+        # Nor is the header of a body that is none of it taken for nothing.
+        headers = {"Content-Type": "application/json", "Content-Encoding": "br"}
+        problem(client.patch(f"{ITEMS}/kept", content=b"{}", headers=headers), 415)
+        assert stored(client) == ["kept"]
+
+    def test_answers_to_many_faults_are_short(self, client: httpx.Client) -> None:
+        item = {**plain_item(), "links": [7] * 200_000}
+        answer = client.post(ITEMS, json=item)
+        assert len(problem(answer, 422)["errors"]) == 100
+        content = b'{"x": [' + b"NaN," * 200_000 + b"1]}"
+        headers = {"Content-Type": "application/json"}
+        answer = client.post(ITEMS, content=content, headers=headers)
+        assert len(problem(answer, 400)["errors"]) == 100
 
     def test_unknown_collection(self, client: httpx.Client) -> None:
         for url in ("/collections/none/items", "/collections/a%00b/items"):
@@ -684,6 +714,27 @@ class TestExtensions:
             problem(httpx.post(address + ITEMS, json=item), 422, "/properties/tree:height")
 
 
+class TestWorkspace:
+    @pytest.mark.parametrize(
+        ("body", "pointer"),
+        [
+            ({}, "/id"),
+            ({"id": "a/b"}, "/id"),
+            ({"id": "new", "title": 0}, "/title"),
+            ({"id": "new", "title": False}, "/title"),
+            ({"id": "new", "description": []}, "/description"),
+            ({"id": "new", "visibility": {}}, "/visibility"),
+            ({"id": "new", "visibility": "PUBLIC"}, "/visibility"),
+            ({"id": "new", "a/b~c": 1}, "/a~1b~0c"),
+        ],
+    )
+    def test_that_is_wrong_is_refused(
+        self, client: httpx.Client, body: Document, pointer: str
+    ) -> None:
+        problem(client.post("/workspaces", json=body), 422, pointer)
+        assert client.get("/workspaces").json()["workspaces"] == []
+
+
 class TestRequest:
     @pytest.mark.parametrize(
         ("method", "url", "status"),
@@ -706,6 +757,7 @@ class TestRequest:
             ("GET", "/search?filter=a%20~~%20b", 400),
             ("GET", "/search?ids=%00", 400),
             ("DELETE", "/collections/imagery?force=perhaps", 400),
+            ("DELETE", "/collections/imagery?force=false&force=true", 400),
         ],
     )
     def test_that_is_wrong_is_a_problem(
