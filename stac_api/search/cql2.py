@@ -265,6 +265,8 @@ class Compiler:
                 if first > last:
                     raise self._fault((*path, "interval"), "ends before it starts")
             return start or "'-infinity'::timestamptz", end or "'infinity'::timestamptz"
+        if not isinstance(node, dict | str):
+            raise self._fault(path, "must be a time or an interval")
         value = self._value(node, path)
         self._check_times((value,), path)
         start = instant(value)

@@ -42,7 +42,9 @@ _COLUMNS = {
     "end_datetime": Expression("i.end_datetime", Type.TIME),
 }
 _ROOT_FIELDS = frozenset({"assets", "links", "bbox", "stac_version", "stac_extensions"})
-_NAME = re.compile(r"\A[A-Za-z0-9_:@/ -]{1,128}(\.[A-Za-z0-9_:@/ -]{1,128}){0,8}\Z")
+# Without backslashes: what they mean between quotes is a setting of the database.
+_STEP = r"[^.\\\x00-\x1f\x7f]{1,128}"
+_NAME = re.compile(rf"\A{_STEP}(\.{_STEP}){{0,8}}\Z")
 OWN_FIELDS = frozenset(
     {
         str(field.alias)
@@ -68,10 +70,14 @@ def expression_of(name: object, place: str) -> Expression:
         known = ", ".join(sorted(OWN_FIELDS))
         raise _unknown(name, place, f"is no field of the mlops extension; those are {known}")
     path = [first, *rest] if first in _ROOT_FIELDS else ["properties", first, *rest]
-    # The rule of names lets no quote through; the steps must be constants for an index to match.
-    steps = "".join(f"->'{step}'" for step in path)
+    # As constants, and not as arguments: an index must match them.
+    steps = "".join(f"->{_quoted(step)}" for step in path)
     within = tuple(path) if path[0] == "properties" else ()
     return Expression(f"(i.content{steps})", Type.JSON, path=within)
+
+
+def _quoted(step: str) -> str:
+    return "'" + step.replace("'", "''") + "'"
 
 
 def _unknown(name: object, place: str, why: str) -> Problem:

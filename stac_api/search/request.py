@@ -205,12 +205,15 @@ def _free_text(value: Any) -> tuple[str, ...]:
     words = _names(value, "/q")
     if sum(map(len, words)) > _MAX_FREE_TEXT:
         raise _fault("/q", f"has more than {_MAX_FREE_TEXT} characters")
-    return words
+    return tuple(word for word in words if word.strip())
 
 
 def _fields(value: Any) -> Fields:
     if not isinstance(value, dict):
         raise _fault("/fields", "must be an object with include and exclude")
+    unknown = sorted(value.keys() - {"include", "exclude"})
+    if unknown:
+        raise _fault(pointer("fields", unknown[0]), "is neither include nor exclude")
     include = frozenset(_texts(value.get("include"), "/fields/include"))
     exclude = frozenset(_texts(value.get("exclude"), "/fields/exclude"))
     return Fields(include, exclude - include, everything="include" not in value and bool(exclude))

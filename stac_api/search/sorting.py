@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 
 from stac_api.documents import Document
-from stac_api.problems import Fault, Problem
+from stac_api.problems import Fault, Problem, pointer
 from stac_api.search.properties import Expression, Type, expression_of
 from stac_api.search.statement import Arguments
 
@@ -99,6 +99,9 @@ def read_keys(sort_by: Any, *, one_collection: bool, place: str = "/sortby") -> 
         where = f"{place}/{index}"
         if not isinstance(entry, dict) or entry.get("direction", "asc") not in ("asc", "desc"):
             raise _bad_sort(where, "must be a field and a direction, asc or desc")
+        unknown = sorted(entry.keys() - {"field", "direction"})
+        if unknown:
+            raise _bad_sort(where + pointer(unknown[0]), "is neither field nor direction")
         expression = expression_of(entry.get("field"), f"{where}/field")
         if expression.type is Type.GEOMETRY:
             raise _bad_sort(f"{where}/field", "a geometry has no order")

@@ -173,7 +173,7 @@ class TestFilter:
         [
             (where("frobnicate", VALUE, 9), "/filter/op"),
             (where("=", VALUE), "/filter/args"),
-            (where("=", {"property": "a'b"}, 1), "/filter/args/0/property"),
+            (where("=", {"property": "a\\b"}, 1), "/filter/args/0/property"),
             (where("=", {"property": "mlops:statuss"}, 1), "/filter/args/0/property"),
             (where("=", DATETIME, {"timestamp": "soon"}), "/filter/args/1/timestamp"),
             (where("=", DATETIME, "yesterday"), "/filter"),
@@ -185,6 +185,9 @@ class TestFilter:
                 "/filter/args/1/interval",
             ),
             ({"filter": "a'b = 1", "filter-lang": "cql2-text"}, "/filter"),
+            (where("t_after", DATETIME, 5), "/filter/args/1"),
+            ({"fields": {"includes": ["id"]}}, "/fields/includes"),
+            ({"sortby": [{"field": "id", "dir": "desc"}]}, "/sortby/0/dir"),
             ({"filter": "mlops:statuss = 1", "filter-lang": "cql2-text"}, "/filter"),
             ({"filter": "x = " + "1 + " * 300 + "1", "filter-lang": "cql2-text"}, "/filter"),
             ({"filter": "(" * 3000 + "x = 1" + ")" * 3000}, "/filter"),
@@ -215,7 +218,7 @@ class TestFilter:
             ({"datetime": "../.."}, "/datetime"),
             ({"query": {"x:value": {"near": 1}}}, "/query/x:value/near"),
             ({"query": {"a~b/c": {"near": 1}}}, "/query/a~0b~1c/near"),
-            ({"query": {"a'b": {"eq": 1}}}, "/query/a'b/eq"),
+            ({"query": {"a\nb": {"eq": 1}}}, "/query/a\nb/eq"),
             ({"query": {"x:value": {"in": 5}}}, "/query/x:value/in"),
             ({"query": {"x:value": {"eq": VALUE}}}, "/query/x:value/eq"),
             ({"intersects": {"type": "Point", "coordinates": []}}, "/intersects"),
@@ -255,6 +258,36 @@ class TestFilter:
             answer = httpx.get(f"{fields.url}{path}", params=parameters)
             assert answer.status_code == 400, answer.text
             assert answer.json()["errors"][0]["pointer"] == pointer
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "a'b",
+            "''",
+            'a"b',
+            "élan",
+            "$1",
+            "%s",
+            "{a}",
+            "x') IS NULL OR true --",
+            "'; DROP SCHEMA mlops CASCADE; --",
+        ],
+    )
+    def test_a_property_of_any_name(self, fields: Api, name: str) -> None:
+        fields.merge_patch(COLLECTION, "a", {"properties": {name: {name: 1}}})
+        value = {"property": f"{name}.{name}"}
+        assert found(fields, **where("=", value, 1)) == ["a"]
+        assert found(fields, **where("not", {"op": "isNull", "args": [value]})) == ["a"]
+        assert found(fields, query={name: {"neq": 5}}) == ["a"]
+        sort_by = [{"field": name, "direction": "asc"}]
+        page = {"collections": [COLLECTION], "sortby": sort_by, "limit": 1}
+        first = fields.request("POST", "/search", json=page).json()
+        assert [f["id"] for f in first["features"]] == ["a"]
+        link = next(li for li in first["links"] if li["rel"] == "next")
+        assert len(fields.request("POST", "/search", json=link["body"]).json()["features"]) == 1
+        quoted = name.replace('"', '""')
+        answer = httpx.get(f"{fields.url}/search", params={"filter": f'"{quoted}" IS NOT NULL'})
+        assert [f["id"] for f in answer.json()["features"]] == ["a"]
 
     def test_a_box_without_an_area_finds_what_is_there(self, fields: Api) -> None:
         assert found(fields, bbox=[3, 1.5, 3, 1.5]) == ["c"]
