@@ -93,7 +93,10 @@ class Compiler:
             (a, a_end), (b, b_end) = (
                 self._range(x, (*path, "args", n)) for n, x in enumerate(arguments)
             )
-            return f"({TEMPORAL[operator].format(a=a, ae=a_end, b=b, be=b_end)})"
+            relation = TEMPORAL[operator].format(a=a, ae=a_end, b=b, be=b_end)
+            # Of a range with an end that is not known nothing is known; and a statement may have
+            # no argument that it does not use.
+            return f"(({relation}) AND num_nulls({a}, {a_end}, {b}, {b_end}) = 0)"
         if operator in _ARRAY:
             self._count(arguments, 2, operator, path)
             a, b = (self._array(x, (*path, "args", n)) for n, x in enumerate(arguments))

@@ -126,6 +126,27 @@ class TestFilter:
             ),
             (where("t_before", DATETIME, {"timestamp": "2020-01-02T00:00:00Z"}), "a"),
             (where("t_after", DATETIME, {"interval": ["..", "2020-01-09T00:00:00Z"]}), "j"),
+            *(
+                (where(operator, DATETIME, {"interval": ["2020-01-02", "2020-01-09"]}), expected)
+                for operator, expected in {
+                    "t_after": "j",
+                    "t_before": "a",
+                    "t_contains": "",
+                    "t_disjoint": "aj",
+                    "t_during": "cdefgh",
+                    "t_equals": "",
+                    "t_finishedBy": "",
+                    "t_finishes": "i",
+                    "t_intersects": "bcdefghi",
+                    "t_meets": "b",
+                    "t_metBy": "i",
+                    "t_overlappedBy": "",
+                    "t_overlaps": "",
+                    "t_startedBy": "",
+                    "t_starts": "b",
+                }.items()
+            ),
+            (where("t_before", DATETIME, {"interval": ["2020-01-02", VALUE]}), ""),
             (where("s_intersects", {"property": "geometry"}, {"bbox": [0.5, 0, 2.5, 3]}), "ab"),
             (
                 where(
