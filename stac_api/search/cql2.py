@@ -52,16 +52,17 @@ class Filter:
 
 
 class Compiler:
-    """Compiles one filter."""
+    """Compiles the filters of one search, which are bounded together."""
 
-    def __init__(self, arguments: Arguments, filter_: Filter) -> None:
+    def __init__(self, arguments: Arguments) -> None:
         self._arguments = arguments
-        self._filter = filter_
+        self._filter = Filter(None)
         self._nodes = 0
 
-    def compile(self) -> str:
-        """The SQL condition of the filter."""
-        return self._condition(self._filter.condition, ())
+    def compile(self, filter_: Filter) -> str:
+        """The SQL condition of a filter."""
+        self._filter = filter_
+        return self._condition(filter_.condition, ())
 
     def _condition(self, node: Any, path: tuple[object, ...]) -> str:
         if isinstance(node, bool):

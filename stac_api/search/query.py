@@ -133,8 +133,8 @@ def conditions_of(request: SearchRequest, arguments: Arguments) -> list[str]:
         words = arguments.add(list(request.free_text), "text[]")
         # As a query of its own: it is put together once, and not for each item.
         conditions.append(f"mlops.words(i) @@ (SELECT mlops.wanted_words(to_jsonb({words})))")
-    conditions += [Compiler(arguments, filter_).compile() for filter_ in request.filters]
-    return conditions
+    compiler = Compiler(arguments)
+    return conditions + [compiler.compile(filter_) for filter_ in request.filters]
 
 
 def _token(row: Any, keys: list[Key], *, backwards: bool) -> str:

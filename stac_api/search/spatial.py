@@ -26,7 +26,8 @@ def geometry(arguments: Arguments, value: Any, place: str) -> str:
     # Of a polygon that crosses itself what it covers is asked for: some relations cannot be
     # computed for itself.
     shape = f"public.ST_SetSRID(public.ST_GeomFromGeoJSON({text}), 4326)"
-    return f"public.ST_MakeValid({shape}, '{_COVERING}')"
+    covered = f"public.ST_MakeValid({shape}, '{_COVERING}')"
+    return f"(CASE WHEN public.ST_IsValid({shape}) THEN {shape} ELSE {covered} END)"
 
 
 def related(relation: str, a: str, b: str) -> str:

@@ -241,6 +241,7 @@ class TestFilter:
             ({"query": {"a~b/c": {"near": 1}}}, "/query/a~0b~1c/near"),
             ({"query": {"a\nb": {"eq": 1}}}, "/query/a\nb/eq"),
             ({"query": {"x:value": {"in": 5}}}, "/query/x:value/in"),
+            ({"query": {f"a{n}": {"eq": 1} for n in range(200)}}, "/query/a166/eq"),
             ({"query": {"x:value": {"eq": VALUE}}}, "/query/x:value/eq"),
             ({"intersects": {"type": "Point", "coordinates": []}}, "/intersects"),
             ({"ids": "a"}, "/ids"),
