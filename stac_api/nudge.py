@@ -3,9 +3,11 @@
 import asyncio
 import json
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import asyncpg
+if TYPE_CHECKING:
+    # The relay's package has no asyncpg.
+    import asyncpg
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +27,7 @@ class Nudge:
         self._queue_url = queue_url
         self._client = client
 
-    async def after_write(self, pool: asyncpg.Pool) -> None:
+    async def after_write(self, pool: "asyncpg.Pool") -> None:
         """Look, and send; to be called after each request that may have written.
 
         What was written is committed, and its answer stands whether the relay hears of it now or

@@ -1,11 +1,13 @@
 """The pool of database connections: bounded in number, and in how long one is waited for."""
 
+import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import asyncpg
 import orjson
 
-from stac_api.database import connecting, database_of
+from stac_api.database import Database, GivenDatabase, database_of
 from stac_api.settings import Settings
 
 # How much longer than the server's own limit the client waits for a statement: a server that is
@@ -55,7 +57,7 @@ async def create_pool(settings: Settings) -> BoundedPool:
     """The pool; it opens connections when they are needed, so the database may be away."""
     pool: BoundedPool = await BoundedPool(
         settings.pool_patience_seconds,
-        connect=connecting(database_of(settings)),
+        connect=_connecting(database_of(settings)),
         min_size=0,
         max_size=settings.pool_size,
         max_queries=50_000,
@@ -75,3 +77,21 @@ async def create_pool(settings: Settings) -> BoundedPool:
         },
     )
     return pool
+
+
+def _connecting(database: Database) -> Callable[..., Any]:
+    """A function that connects as asyncpg does, with the password as it is then."""
+
+    async def connect(*_: Any, **arguments: Any) -> asyncpg.Connection:
+        if isinstance(database, GivenDatabase):
+            return await asyncpg.connect(dsn=database.url(), **arguments)
+        url = await asyncio.to_thread(database.url)
+        try:
+            return await asyncpg.connect(dsn=url, **arguments)
+        except asyncpg.InvalidAuthorizationSpecificationError:
+            # The kind that InvalidPasswordError is of. The password was changed since.
+            if not await asyncio.to_thread(database.refresh):
+                raise
+            return await asyncpg.connect(dsn=await asyncio.to_thread(database.url), **arguments)
+
+    return connect

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from mlops.api import Api
-from stac_api.observing import AddRequestId, JsonLines
+from stac_api.logs import AddRequestId, JsonLines
 from stac_api.outbox import relay
 from tests.conftest import ApiServer, serving
 from tests.integration.conftest import run_item
