@@ -109,11 +109,7 @@ async def delete_collection(collection_id: str, request: Request) -> Response:
         check_if_match(request, stored.etag)
         if stored.document.get("mlops:workspace"):
             raise Problem(409, f"Collection {collection_id} belongs to a workspace.")
-        if not force and await records.holds_items(connection, collection_id):
-            raise Problem(
-                409, f"Collection {collection_id} holds items. Delete them, or add ?force=true."
-            )
-        await records.delete_collection(connection, collection_id)
+        await records.delete_collection(connection, collection_id, with_items=force)
     return Response(status_code=204)
 
 

@@ -27,6 +27,9 @@ from stac_api.problems import Problem, not_found
 # pgstac keeps a CHECK of the times in a collection and rebuilds it, over all its rows, whenever
 # an item falls outside. Wide from the start, it is never rebuilt.
 _ALL_TIME = "tstzrange('0001-01-01 00:00Z', '9999-12-31 23:59:59.999999Z', '[]')"
+# Who makes or drops a collection's table wants locks on pgstac's tables as a whole while holding
+# weaker ones: two of them at once would wait for each other.
+_TABLES_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('mlops.collections', 0))"
 
 
 @dataclass(frozen=True)
@@ -174,6 +177,7 @@ async def read_collection(
 
 async def insert_collection(connection: asyncpg.Connection, collection: Document) -> str:
     """Store a new collection, ready for items, and return its ETag; 409 when its id is taken."""
+    await connection.execute(_TABLES_LOCK)
     try:
         etag = await connection.fetchval(
             "INSERT INTO pgstac.collections AS c (content) VALUES ($1::text::jsonb)"
@@ -203,13 +207,19 @@ async def update_collection(connection: asyncpg.Connection, collection: Document
     )
 
 
-async def delete_collection(connection: asyncpg.Connection, collection: str) -> None:
-    """Remove a collection with all its items."""
+async def delete_collection(
+    connection: asyncpg.Connection, collection: str, *, with_items: bool
+) -> None:
+    """Remove a collection whose row is locked; 409 when it holds items, unless ``with_items``."""
+    # Before any look at items: who makes a table waits for all that have looked.
+    await connection.execute(_TABLES_LOCK)
+    if not with_items and await _holds_items(connection, collection):
+        detail = f"Collection {collection} holds items. Delete them, or add ?force=true."
+        raise Problem(409, detail)
     await connection.execute("SELECT pgstac.delete_collection($1)", collection)
 
 
-async def holds_items(connection: asyncpg.Connection, collection: str) -> bool:
-    """Whether a collection holds any item."""
+async def _holds_items(connection: asyncpg.Connection, collection: str) -> bool:
     query = "SELECT EXISTS (SELECT FROM pgstac.items WHERE collection = $1)"
     return bool(await connection.fetchval(query, collection))
 
@@ -295,6 +305,7 @@ def _stored_item(document: bytes | None) -> Stored | None:
 
 async def _prepare(connection: asyncpg.Connection, collection: str) -> None:
     """Make the table for a collection's items, if there is none."""
+    await connection.execute(_TABLES_LOCK)
     await connection.execute(
         f"SELECT pgstac.check_partition($1, {_ALL_TIME}, {_ALL_TIME})", collection
     )

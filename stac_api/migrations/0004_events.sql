@@ -130,8 +130,10 @@ BEGIN
     IF to_regclass(format('pgstac._items_%s', OLD.key)) IS NULL THEN
         RETURN OLD;
     END IF;
-    -- Whoever writes an item now is done before, or finds no collection after.
-    EXECUTE format('LOCK TABLE pgstac._items_%s IN ACCESS EXCLUSIVE MODE', OLD.key);
+    -- Whoever writes an item now is done before, or finds no collection after. Who reads holds
+    -- pgstac.items and then asks for this table, which is dropped in that order too: to keep
+    -- readers out here already would be the other way round.
+    EXECUTE format('LOCK TABLE pgstac._items_%s IN EXCLUSIVE MODE', OLD.key);
     IF OLD.content->>'mlops:events' = 'true' THEN
         PERFORM add_event(
             'item.deleted', OLD.content->>'mlops:workspace', i, i.content->'properties', NULL)

@@ -428,6 +428,31 @@ class TestEvents:
 
 
 class TestConcurrency:
+    def test_collections_come_and_go(self, client: httpx.Client) -> None:
+        """What one waits for to make a table, another must not hold while it waits too."""
+        base = str(client.base_url)
+
+        def make(number: int) -> int:
+            if number % 4 == 0:
+                body: Document = {"id": f"w{number}"}
+                return httpx.post(f"{base}/workspaces", json=body, timeout=60).status_code
+            body = plain_collection(f"c{number}")
+            return httpx.post(f"{base}/collections", json=body, timeout=60).status_code
+
+        assert together(16, make) == [201] * 16
+
+        def work(number: int) -> int:
+            if number % 4 == 0:
+                body = {"collections": ["c1", "c2", "c3"]}
+                return httpx.post(f"{base}/search", json=body, timeout=60).status_code
+            if number % 2:
+                return httpx.delete(f"{base}/collections/c{number}", timeout=60).status_code
+            body = plain_collection(f"d{number}")
+            return httpx.post(f"{base}/collections", json=body, timeout=60).status_code
+
+        expected = {0: 200, 1: 204, 2: 201, 3: 204}
+        assert together(16, work) == [expected[number % 4] for number in range(16)]
+
     def test_first_items_of_a_collection(self, client: httpx.Client) -> None:
         base = str(client.base_url)
 
