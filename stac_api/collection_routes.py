@@ -134,9 +134,10 @@ async def _change(
         check_if_match(request, stored.etag)
         before = stored.document
         after = apply(render_collection(before, base_url))
+        after.setdefault("id", collection_id)
         check_collection_shape(after)
         collection = strip_collection(after, base_url)
-        if collection.setdefault("id", collection_id) != collection_id:
+        if collection["id"] != collection_id:
             fault = Fault("/id", f"must be {collection_id}")
             raise invalid("The id of a collection cannot be changed.", fault)
         _check_owned(before, collection)

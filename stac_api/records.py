@@ -244,7 +244,7 @@ _ROWS = """
             ELSE document->'properties'->>'datetime' END::timestamptz AS datetime,
         CASE WHEN ranged THEN document->'properties'->>'end_datetime'
             ELSE document->'properties'->>'datetime' END::timestamptz AS end_datetime,
-        document - '{{id,geometry,collection,type,pgstac:base_item}}'::text[] AS content
+        document - '{{id,geometry,collection,type}}'::text[] AS content
     FROM jsonb_array_elements($1::text::jsonb) document,
         LATERAL (SELECT document->'properties'->>'start_datetime' IS NOT NULL
             AND document->'properties'->>'end_datetime' IS NOT NULL AS ranged) times

@@ -155,11 +155,16 @@ class TestFidelity:
             "x:empty": [{}, [], ""],
             "pgstac:base_item": "x",
         }
+        item["pgstac:base_item"] = 1
         item["properties"]["𒍅"] = {"𒍅": "𒍅"}
         item["x:foreign"] = {"pgstac:base_item": 1, "nested": [None]}
         item["assets"]["data"]["x:null"] = None
         item["assets"]["𒍅"] = {"href": "https://x.example/ä b"}
-        item["links"] = [{"rel": "about", "href": "https://x.example/", "x": None}]
+        item["links"] = [
+            {"rel": "about", "href": "https://x.example/", "x": None},
+            {"rel": "item", "href": "https://x.example/?#"},
+            {"rel": "child", "href": "https://x.example/"},
+        ]
         created = client.post(ITEMS, json=item)
         assert created.status_code == 201, created.text
         read = client.get(f"{ITEMS}/one")
@@ -171,10 +176,74 @@ class TestFidelity:
             numbers[-1] = float(numbers[-1])
             for name in item.keys() - {"links"}:
                 assert answer[name] == item[name], name
-            own = [link for link in answer["links"] if link["rel"] == "about"]
-            assert own == item["links"]
+            assert answer["links"][4:] == item["links"]
         again = client.put(f"{ITEMS}/one", json=read.json())
         assert (again.status_code, again.headers["ETag"]) == (200, read.headers["ETag"])
+
+    @pytest.mark.parametrize(
+        "position",
+        [
+            [1.2345678901234567e-5, 1.2345678901234567e-7],
+            [5e-324, -1e-21],
+            [179.99999999999997, 0.30000000000000004],
+            [1.0, 2.0, 9007199254740992.0],
+        ],
+    )
+    def test_coordinates_are_exact(self, client: httpx.Client, position: list[float]) -> None:
+        item = plain_item()
+        del item["bbox"]
+        item["geometry"] = {"type": "Point", "coordinates": position}
+        created = client.post(ITEMS, json=item)
+        assert created.status_code == 201, created.text
+        assert client.get(f"{ITEMS}/one").json()["geometry"] == item["geometry"]
+
+    def test_links_of_a_collection(self, client: httpx.Client) -> None:
+        """Relative ones are resolved, all others are what they were."""
+        base = f"{client.base_url}/"
+        hrefs = {
+            "http://x.example/a?": None,
+            "http://x.example/#": None,
+            f"{base}collections/linked/x#": None,
+            f"{base}": None,
+            "license.txt": f"{base}collections/license.txt",
+            "../x": f"{base}x",
+            "/x": f"{base}x",
+            "?q": f"{base}collections/linked?q",
+        }
+        given = [{"rel": "license", "href": href, "x": None} for href in hrefs]
+        given += [{"rel": rel, "href": base} for rel in ("item", "collection", "my-queryables")]
+        collection = {**plain_collection("linked"), "links": given}
+        created = client.post("/collections", json=collection)
+        read = client.get("/collections/linked")
+        for answer in (created.json(), read.json()):
+            own = [link for link in answer["links"] if link["rel"] == "license"]
+            assert [link["href"] for link in own] == [new or old for old, new in hrefs.items()]
+            rels = [link["rel"] for link in answer["links"]]
+            assert rels[-3:] == ["item", "collection", "my-queryables"]
+        again = client.put("/collections/linked", json=read.json())
+        assert again.headers["ETag"] == read.headers["ETag"] == created.headers["ETag"]
+
+    def test_a_box_is_kept_where_it_is_right(self, client: httpx.Client) -> None:
+        """One that crosses the antimeridian, or has heights, is not to be had from the geometry."""
+        across: Document = {
+            "type": "MultiLineString",
+            "coordinates": [[[170, -9], [180, 9]], [[-180, 9], [-170, -9]]],
+        }
+        raised: Document = {"type": "LineString", "coordinates": [[0, 0, 1], [1, 1, 5]]}
+        for name, geometry, bbox in (
+            ("across", across, [170, -9, -170, 9]),
+            ("raised", raised, [0, 0, 1, 1, 1, 5]),
+        ):
+            url = f"{ITEMS}/{name}"
+            item = {**plain_item(name), "geometry": geometry, "bbox": bbox}
+            assert client.post(ITEMS, json=item).status_code == 201
+            turned = copy.deepcopy(geometry)
+            turned["coordinates"].reverse()
+            assert client.patch(url, json={"geometry": turned}).json()["bbox"] == bbox
+            assert client.put(url, json=item).json()["bbox"] == bbox
+            moved = {"type": "Point", "coordinates": [7, 8]}
+            problem(client.put(url, json={**item, "geometry": moved}), 422, "/bbox")
+            assert client.patch(url, json={"geometry": moved}).json()["bbox"] == [7, 8, 7, 8]
 
     def test_put_of_what_was_read_changes_nothing(
         self, client: httpx.Client, database_url: str

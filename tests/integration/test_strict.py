@@ -198,6 +198,8 @@ BAD_ITEMS: list[tuple[str, Any, str]] = [
     ("/geometry", {"type": "Point", "coordinates": ["15", "46"]}, "/geometry/coordinates"),
     ("/geometry", {"type": "Point", "coordinates": [True, False]}, "/geometry/coordinates"),
     ("/geometry", {"type": "Point", "coordinates": [1, 2, 3, 4]}, "/geometry/coordinates"),
+    ("/geometry", {"type": "Point", "coordinates": [1, 2, 2**53 + 1]}, "/geometry/coordinates/2"),
+    ("/geometry", {"type": "Point", "coordinates": [1, 2, -1e300]}, "/geometry/coordinates/2"),
     ("/geometry", {"type": "Point", "coordinates": [181, 0]}, "/geometry/coordinates"),
     ("/geometry", {"type": "Point", "coordinates": [0, 90.5]}, "/geometry/coordinates"),
     ("/geometry", {**SQUARE, "crs": {}}, "/geometry/crs"),
