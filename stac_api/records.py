@@ -106,7 +106,12 @@ async def insert_item(connection: asyncpg.Connection, place: Place, item: Docume
         return await _write_one(connection, _INSERT_ITEM, place, item)
     except asyncpg.UniqueViolationError as error:
         detail = f"Item {item['id']} exists already in collection {item['collection']}."
-        raise Problem(409, detail) from error
+        raise taken(error, detail) from error
+
+
+def taken(error: asyncpg.UniqueViolationError, detail: str) -> Problem:
+    """409 for an id that cannot be had, with ``detail`` unless the database's own rules say why."""
+    return Problem(409, detail if error.constraint_name else str(error))
 
 
 async def update_item(connection: asyncpg.Connection, place: Place, item: Document) -> str:
@@ -119,11 +124,16 @@ async def lock_items(
 ) -> frozenset[str]:
     """Which of these items there are; their rows are locked until the transaction ends."""
     # In order, so that two who lock some of the same do not wait for one another.
-    query = (
-        "SELECT id FROM pgstac.items WHERE collection = $1 AND id = ANY($2) ORDER BY id FOR UPDATE"
-    )
-    rows = await connection.fetch(query, collection, items)
+    rows = await connection.fetch(f"{_PRESENT} ORDER BY id FOR UPDATE", collection, items)
     return frozenset(row["id"] for row in rows)
+
+
+async def present_items(
+    connection: asyncpg.Connection, collection: str, items: list[str]
+) -> list[str]:
+    """Which of these items there are now, by id."""
+    rows = await connection.fetch(f"{_PRESENT} ORDER BY id", collection, items)
+    return [row["id"] for row in rows]
 
 
 async def insert_items(
@@ -134,9 +144,12 @@ async def insert_items(
     await connection.execute(statement, items, place.collection, leave_out)
 
 
-async def update_items(connection: asyncpg.Connection, place: Place, items: str) -> None:
-    """Store those items of a JSON array that are there, and differ from it, over their rows."""
-    await connection.execute(_UPDATE_ITEMS.format(place.table), items, place.collection)
+async def update_items(
+    connection: asyncpg.Connection, place: Place, items: str, present: Sequence[str]
+) -> None:
+    """Store the items of a JSON array whose rows are ``present``, and locked, where they differ."""
+    statement = _UPDATE_ITEMS.format(place.table)
+    await connection.execute(statement, items, place.collection, present)
 
 
 async def delete_item(connection: asyncpg.Connection, place: Place, item: str) -> None:
@@ -236,6 +249,7 @@ _PLACE = _PLACE.format("")
 _READ_ITEM = """
     SELECT mlops.document_json(i) FROM {} i WHERE i.collection = $1 AND i.id = $2
 """
+_PRESENT = "SELECT id FROM pgstac.items WHERE collection = $1 AND id = ANY($2)"
 # The rows that the documents of a JSON array are stored as; the reverse of mlops.document. Written
 # out here: a function for it, called for each row, costs as much as the rest.
 _ROWS = """
@@ -267,8 +281,10 @@ _UPDATE = f"""
     WHERE i.collection = $2 AND i.id = d.id
 """  # noqa: S608 - constants only
 _UPDATE_ITEM = f"{_UPDATE} RETURNING mlops.etag(i)"
-_UPDATE_ITEMS = f"""{_UPDATE} AND (
+# 1 and 1.0 are equal as JSON values, and differ as texts.
+_UPDATE_ITEMS = f"""{_UPDATE} AND i.id = ANY($3::text[]) AND (
         i.content IS DISTINCT FROM d.content
+        OR i.content::text IS DISTINCT FROM d.content::text
         OR public.ST_AsBinary(i.geometry) IS DISTINCT FROM public.ST_AsBinary(d.geometry))
 """
 _SET_LINK = """

@@ -1,6 +1,7 @@
 """Writes are whole or not at all, told exactly once, and read back as they were written."""
 
 import copy
+import functools
 import json
 import threading
 import time
@@ -267,6 +268,14 @@ class TestFidelity:
             etags.add(answer.headers["ETag"])
         assert len(etags) == 3
 
+    def test_a_number_is_no_other_in_bulk(self, client: httpx.Client, database_url: str) -> None:
+        item = plain_item()
+        for value in (1, 1.0, 1.0):
+            item["properties"]["x"] = value
+            client.post(BULK, json={"items": {"one": item}, "method": "upsert"})
+            assert type(client.get(f"{ITEMS}/one").json()["properties"]["x"]) is type(value)
+        assert told(database_url) == [("item.created", "one"), ("item.updated", "one")]
+
 
 class TestBulk:
     def test_inserts_and_upserts(self, client: httpx.Client, database_url: str) -> None:
@@ -306,6 +315,21 @@ class TestBulk:
         counts = Counter(told(database_url))
         assert all(counts[("item.created", f"i{n}")] == 1 for n in range(20))
         assert all(counts[("item.updated", f"i{n}")] == 7 for n in range(20))
+
+    def test_of_the_same_in_other_orders(self, client: httpx.Client) -> None:
+        """Who waits for one another is tried again: one creates all, others find them there."""
+        url = str(client.base_url) + BULK
+
+        def write(number: int, prefix: str) -> int:
+            names = [f"{prefix}-{n}" for n in range(400)]
+            items = {n: plain_item(n) for n in (reversed(names) if number % 2 else names)}
+            body = {"items": items, "method": "insert" if number < 2 else "upsert"}
+            return httpx.post(url, json=body, timeout=60).status_code
+
+        for prefix in ("a", "b", "c"):
+            statuses = together(4, functools.partial(write, prefix=prefix))
+            assert set(statuses) <= {200, 201, 409}
+            assert statuses.count(201) == 1
 
     def test_rules_hold_for_every_item(self, workspace: Any, database_url: str) -> None:
         runs = f"{workspace.url}/collections/alps-training-runs"
