@@ -71,6 +71,7 @@ async def replace_collection(collection_id: str, request: Request) -> Response:
         fault = Fault("/id", f"is not {collection_id}")
         raise invalid("The id differs from the one in the URL.", fault)
     if wants_creation_only(request):
+        check_if_match(request, None)
         try:
             return await _create(request, document)
         except Problem as problem:

@@ -97,6 +97,7 @@ async def replace_item(collection_id: str, item_id: str, request: Request) -> Re
         raise invalid("The id differs from the one in the URL.", Fault("/id", f"is not {item_id}"))
     caller, writer = _caller(request), _writer(request)
     if wants_creation_only(request):
+        check_if_match(request, None)
         try:
             written = await writer.create(caller, collection_id, document)
         except Problem as problem:

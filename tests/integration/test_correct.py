@@ -106,6 +106,25 @@ class TestPreconditions:
         problem(client.put(url, json={**document, "title": "x"}, headers=headers), 412)
         assert client.get(url).headers["ETag"] == created.headers["ETag"]
 
+    @pytest.mark.parametrize("url", [f"{ITEMS}/one", "/collections/imagery"])
+    def test_may_come_in_several_lines(self, client: httpx.Client, url: str) -> None:
+        client.post(ITEMS, json=plain_item())
+        etag = client.get(url).headers["ETag"]
+        known = httpx.Headers([("If-None-Match", '"other"'), ("If-None-Match", etag)])
+        assert client.get(url, headers=known).status_code == 304
+        problem(client.patch(url, json={"title": "x"}, headers=known), 412)
+        wanted = httpx.Headers([("If-Match", '"other"'), ("If-Match", etag)])
+        assert client.patch(url, json={"title": "x"}, headers=wanted).status_code == 200
+
+    @pytest.mark.parametrize("place", [f"{ITEMS}/new", "/collections/new"])
+    def test_that_supposes_a_record_creates_none(self, client: httpx.Client, place: str) -> None:
+        document = (
+            plain_collection("new") if place.endswith("collections/new") else plain_item("new")
+        )
+        headers = {"If-Match": '"x"', "If-None-Match": "*"}
+        problem(client.put(place, json=document, headers=headers), 412)
+        assert client.get(place).status_code == 404
+
     def test_one_of_many_creates(self, client: httpx.Client) -> None:
         def create(_: int) -> int:
             headers = {"If-None-Match": "*"}
