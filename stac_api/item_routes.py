@@ -104,6 +104,8 @@ async def replace_item(collection_id: str, item_id: str, request: Request) -> Re
             if problem.status == 409:
                 raise Problem(412, problem.detail) from problem
             raise
+        if not written.created:
+            raise Problem(412, f"Item {written.item['id']} is this already.")
         return _answer(request, written, 201)
     if _settings(request).require_if_match:
         require_if_match(request)

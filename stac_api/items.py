@@ -15,7 +15,7 @@ from stac_api.documents import Document
 from stac_api.geometry import bbox_of, contradicts
 from stac_api.problems import Fault, Problem, invalid, not_found, pointer
 from stac_api.records import Stored
-from stac_api.rules import Rules, Writing, now
+from stac_api.rules import Rules, Writing, now, versions
 from stac_api.rules.model import ModelRules
 from stac_api.rules.training_data import TrainingDataRules
 from stac_api.rules.training_run import TrainingRunRules
@@ -103,6 +103,10 @@ class ItemWriter:
         """
         async with self._pool.acquire() as connection, connection.transaction():
             writing = await self.writing(connection, caller, collection)
+            kind = writing.place.kind
+            is_version = kind is not None and not RULES[kind].alone
+            if is_version:
+                await versions.lock_name_of(writing, item_id)
             before = await self._lock(writing, item_id)
             check(before.etag if before else None)
             if before is None:
@@ -115,6 +119,8 @@ class ItemWriter:
                 }
                 return await self._store_change(writing, before, dismissed)
             await records.delete_item(connection, writing.place, item_id)
+            if is_version:
+                await versions.close_gap(writing, item_id)
             return None
 
     async def writing(

@@ -160,11 +160,12 @@ async def delete_item(connection: asyncpg.Connection, place: Place, item: str) -
 
 
 async def set_link(
-    connection: asyncpg.Connection, place: Place, items: list[str], link: Document
+    connection: asyncpg.Connection, place: Place, items: list[str], rel: str, link: Document | None
 ) -> None:
-    """Give items a link in place of those they have with the same relation type."""
+    """Give items a link, or none, in place of those they have with the same relation type."""
     statement = _SET_LINK.format(place.table)
-    await connection.execute(statement, place.collection, items, link["rel"], _text(link))
+    links = _text([link] if link else [])
+    await connection.execute(statement, place.collection, items, rel, links)
 
 
 async def footprint_of(
@@ -292,7 +293,7 @@ _SET_LINK = """
     SET content = jsonb_set(i.content, '{{links}}', (
         SELECT coalesce(jsonb_agg(link) FILTER (WHERE link->>'rel' <> $3), '[]')
         FROM jsonb_array_elements(i.content->'links') link
-    ) || jsonb_build_array($4::text::jsonb))
+    ) || $4::text::jsonb)
     WHERE i.collection = $1 AND i.id = ANY($2)
 """
 _FOOTPRINT = """
@@ -336,5 +337,5 @@ async def _write_one(
     return cast(str, etag)
 
 
-def _text(document: Document) -> str:
+def _text(document: Document | list[Document]) -> str:
     return orjson.dumps(document).decode()

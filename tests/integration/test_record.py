@@ -283,6 +283,42 @@ class TestDatasetVersions:
         assert second["predecessor-version"] == first["self"]
         assert {links["latest-version"] for links in (first, second, third)} == {"fields-v3"}
 
+    def test_links_close_over_a_version_that_is_deleted(self, workspace: Api) -> None:
+        for digest in ("b", "c", "d"):
+            workspace.create_item(DATA, dataset_item(digest * 64))
+
+        def links(number: int) -> dict[str, str]:
+            item = workspace.get_item(DATA, f"fields-v{number}").item
+            return {
+                link["rel"].removesuffix("-version"): link["href"].rsplit("-", 1)[1]
+                for link in item["links"]
+                if link["rel"].endswith("-version")
+            }
+
+        workspace.delete_item(DATA, "fields-v2")
+        assert links(1) == {"latest": "v4", "successor": "v3"}
+        assert links(3) == {"latest": "v4", "predecessor": "v1", "successor": "v4"}
+        workspace.delete_item(DATA, "fields-v4")
+        assert links(1) == {"latest": "v3", "successor": "v3"}
+        assert links(3) == {"latest": "v3", "predecessor": "v1"}
+        workspace.delete_item(DATA, "fields-v1")
+        assert links(3) == {"latest": "v3"}
+        workspace.create_item(DATA, dataset_item("e" * 64))
+        assert links(3) == {"latest": "v5", "successor": "v5"}
+
+    def test_is_not_made_where_it_is_there(self, http: httpx.Client) -> None:
+        for identity in ("fields-v1", "fields-v2"):
+            item = {**dataset_item(), "id": identity}
+            url = f"/collections/{DATA}/items/{identity}"
+            assert http.put(url, json=item, headers={"If-None-Match": "*"}).status_code == 412
+
+    @pytest.mark.parametrize(
+        "change", [{"x:more": 1}, {"stac_extensions": []}, {"stac_version": "1.0.0"}]
+    )
+    def test_version_is_immutable_as_a_whole(self, workspace: Api, change: dict[str, Any]) -> None:
+        with pytest.raises(ConflictError, match="immutable"):
+            workspace.merge_patch(DATA, "fields-v1", change)
+
     def test_version_is_immutable(self, workspace: Api) -> None:
         with pytest.raises(ConflictError, match="immutable"):
             workspace.merge_patch(DATA, "fields-v1", {"properties": {"mlops:samples": 4}})
