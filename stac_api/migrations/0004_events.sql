@@ -93,8 +93,15 @@ BEGIN
             RETURNING * INTO was;
         IF FOUND THEN
             DELETE FROM outbox WHERE seq = was.event;
+            DELETE FROM former_runs f WHERE f.collection = NEW.collection AND f.item = NEW.id;
             IF was.etag = mlops.etag(NEW) THEN RETURN NULL; END IF;
             before := was.before;
+        ELSIF kind = 'training-run' AND EXISTS (
+            SELECT FROM former_runs f WHERE f.collection = NEW.collection AND f.item = NEW.id)
+        THEN
+            RAISE unique_violation USING MESSAGE = format(
+                'Run %s was deleted, and its id is not given again: leave the id out, or choose another.',
+                NEW.id);
         END IF;
     END IF;
 
@@ -104,6 +111,9 @@ BEGIN
             CASE WHEN TG_OP <> 'DELETE' THEN mlops.etag(changed) END);
     END IF;
     IF TG_OP = 'DELETE' THEN
+        IF kind = 'training-run' THEN
+            INSERT INTO former_runs VALUES (OLD.collection, OLD.id) ON CONFLICT DO NOTHING;
+        END IF;
         -- Once in a transaction: each look goes through all that vacuum has not taken away yet.
         IF NOT EXISTS (SELECT FROM replaced WHERE transaction = pg_current_xact_id()) THEN
             DELETE FROM replaced WHERE ctid = ANY (ARRAY(

@@ -123,6 +123,25 @@ class TestRun:
             workspace.create_item(RUNS, run)
         assert caught.value.status == 422
 
+    @pytest.mark.parametrize("rel", ["model", "workspace"])
+    def test_does_not_say_itself_what_came_of_it(self, http: httpx.Client, rel: str) -> None:
+        run = run_item()
+        run["links"].append({"rel": rel, "href": "https://forged.example/"})
+        for body, place in (
+            (run, ""),
+            ({"type": "FeatureCollection", "features": [run]}, "/features/0"),
+        ):
+            answer = http.post(f"/collections/{RUNS}/items", json=body)
+            assert answer.status_code == 422
+            assert answer.json()["errors"][0]["pointer"] == f"{place}/links/1/rel"
+
+    def test_names_its_extensions_whatever_its_client_says(self, workspace: Api) -> None:
+        run, _ = workspace.create_item(RUNS, run_item())
+        own = "https://x.example/v1.0.0/schema.json"
+        workspace.merge_patch(RUNS, run["id"], {"stac_extensions": [own]})
+        named = workspace.get_item(RUNS, run["id"]).item["stac_extensions"]
+        assert named == [own, *run["stac_extensions"]]
+
     def test_request_is_immutable(self, workspace: Api) -> None:
         run, _ = workspace.create_item(RUNS, run_item())
         for change in (
@@ -177,6 +196,24 @@ class TestRun:
         workspace.delete_item(RUNS, other["id"])
         with pytest.raises(NotFoundError):
             workspace.get_item(RUNS, other["id"])
+
+    def test_id_is_given_once(
+        self, api_server: ApiServer, workspace: Api, http: httpx.Client, database_url: str
+    ) -> None:
+        """Job, token and model of a run that was deleted are no other run's."""
+        workspace.create_item(RUNS, {**run_item(), "id": "mine"})
+        api_server.system().create_item(MODELS, model_item("mine"))
+        workspace.delete_item(RUNS, "mine")
+        told = events(database_url)
+        with pytest.raises(ConflictError, match="id is not given again"):
+            workspace.create_item(RUNS, {**run_item(), "id": "mine"})
+        url = f"/collections/{RUNS}/bulk_items"
+        for method in ("insert", "upsert"):
+            body = {"items": {"other": run_item(), "mine": run_item()}, "method": method}
+            answer = http.post(url, json=body)
+            assert (answer.status_code, "not given again" in answer.text) == (409, True)
+        assert http.get(f"/collections/{RUNS}/items").json()["features"] == []
+        assert events(database_url) == told
 
     def test_older_attempt_is_refused(self, api_server: ApiServer, workspace: Api) -> None:
         run, _ = workspace.create_item(RUNS, run_item())
