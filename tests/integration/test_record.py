@@ -8,7 +8,8 @@ import psycopg
 import pytest
 
 from mlops.api import Api, ApiError, ConflictError, NotFoundError
-from tests.conftest import ApiServer
+from mlops.identity import issue_system_token
+from tests.conftest import ApiServer, serving
 from tests.integration.conftest import SQUARE, dataset_item, run_item
 
 RUNS, MODELS, DATA = "alps-training-runs", "alps-models", "alps-training-data"
@@ -423,6 +424,37 @@ class TestTracking:
         properties = workspace.get_item(RUNS, run["id"]).item["properties"]
         assert properties["mlops:metrics"] == {"loss": 0.5, "f1": 0.25}
         assert properties["mlops:progress"] == 0.5
+
+    def test_too_many_metrics_do_not_lock_the_run(
+        self, api_server: ApiServer, workspace: Api
+    ) -> None:
+        settings = api_server.settings.model_copy(update={"max_body_bytes": 100_000})
+        run, _ = workspace.create_item(RUNS, run_item())
+        with serving(settings) as url:
+            token = issue_system_token(api_server.secret, "tests")
+            with Api(url, token, patience=0) as system:
+                for batch in range(4):
+                    values = [(f"{batch}:{'x' * 40}{n}", 0, 1.5) for n in range(400)]
+                    points = self.points(("loss", batch, float(batch)), *values)
+                    system.send_metrics(RUNS, run["id"], batch=f"{batch}", attempt=1, points=points)
+                ended = {"mlops:status": "failed", "mlops:exit": {"reason": "x" * 2_000}}
+                system.merge_patch(RUNS, run["id"], {"properties": ended})
+        properties = workspace.get_item(RUNS, run["id"]).item["properties"]
+        assert (properties["mlops:status"], properties["mlops:metrics"]["loss"]) == ("failed", 3.0)
+        assert len(properties["mlops:metrics"]) == 801
+        assert len(workspace.read_metrics(RUNS, run["id"])["points"]) == 4 * 401
+
+    @pytest.mark.parametrize(
+        "time", ["2026-01-01T00:00:00", "9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00"]
+    )
+    def test_times_are_points_in_time(
+        self, api_server: ApiServer, workspace: Api, time: str
+    ) -> None:
+        run, _ = workspace.create_item(RUNS, run_item())
+        points = [{"name": "loss", "step": 0, "time": time, "value": 1.0}]
+        with pytest.raises(ApiError) as caught:
+            api_server.system().send_metrics(RUNS, run["id"], batch="x", attempt=1, points=points)
+        assert caught.value.status == 422
 
     def test_log_is_appended_once(self, api_server: ApiServer, workspace: Api) -> None:
         run, _ = workspace.create_item(RUNS, run_item())
