@@ -36,8 +36,9 @@ LANGUAGE sql SET search_path = mlops, pgstac, public AS $$
     INSERT INTO outbox (detail_type, workspace, collection, item, attempt, etag)
     VALUES (
         type, in_workspace, changed.collection, changed.id,
-        CASE jsonb_typeof(properties->'mlops:attempt')
-            WHEN 'number' THEN (properties->>'mlops:attempt')::numeric::int END,
+        -- Anybody's items may have a property of that name.
+        CASE WHEN mlops.number(properties->'mlops:attempt') BETWEEN 1 AND 2147483647
+            THEN (properties->>'mlops:attempt')::numeric::int END,
         etag
     )
     RETURNING seq;
@@ -117,7 +118,7 @@ BEGIN
         -- Once in a transaction: each look goes through all that vacuum has not taken away yet.
         IF NOT EXISTS (SELECT FROM replaced WHERE transaction = pg_current_xact_id()) THEN
             DELETE FROM replaced WHERE ctid = ANY (ARRAY(
-                SELECT ctid FROM replaced WHERE transaction < pg_current_xact_id()
+                SELECT ctid FROM replaced WHERE transaction <> pg_current_xact_id()
                 FOR UPDATE SKIP LOCKED));
         END IF;
         INSERT INTO replaced

@@ -538,6 +538,17 @@ class TestEvents:
             assert [etag for etag in order if etag in etags] == etags
         assert client.get(f"{ITEMS}/one").headers["ETag"] == f'"{order[-1]}"'
 
+    def test_of_items_with_a_property_like_a_runs(
+        self, client: httpx.Client, database_url: str
+    ) -> None:
+        for number, attempt in enumerate([3, 5_000_000_000, 1e300, -1, 0.5, "x"]):
+            item = plain_item(f"i{number}")
+            item["properties"]["mlops:attempt"] = attempt
+            assert client.post(ITEMS, json=item).status_code == 201
+        with psycopg.connect(database_url) as connection:
+            rows = connection.execute("SELECT attempt FROM mlops.outbox ORDER BY seq").fetchall()
+        assert [row[0] for row in rows] == [3, None, None, None, None, None]
+
 
 class TestConcurrency:
     def test_collections_come_and_go(self, client: httpx.Client) -> None:
