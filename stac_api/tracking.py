@@ -4,13 +4,22 @@ Metrics keep their whole history here; the item holds the last finite value of e
 small and searchable.
 """
 
+import logging
 import math
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import asyncpg
 import orjson
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+)
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -25,6 +34,8 @@ from stac_api.problems import Problem, faults_of, invalid, not_found
 from stac_api.routes import Routes
 from stac_api.rules import now
 from stac_api.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 router = Routes("Tracking")
 
@@ -42,6 +53,13 @@ def _number(value: object) -> object:
     return _NOT_FINITE.get(value, value) if isinstance(value, str) else value
 
 
+def _in_utc(value: datetime) -> datetime:
+    try:
+        return value.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("lies outside of the years 0001 to 9999 in UTC") from error
+
+
 class Point(BaseModel):
     """One value of a metric; NaN and the infinities as JSON strings."""
 
@@ -50,7 +68,7 @@ class Point(BaseModel):
 
     name: Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f]+$")]
     step: Annotated[int, Field(ge=0, lt=2**63)]
-    time: datetime
+    time: Annotated[AwareDatetime, AfterValidator(_in_utc)]
     value: Annotated[float, BeforeValidator(_number)]
 
 
@@ -76,7 +94,9 @@ async def send_metrics(collection_id: str, item_id: str, request: Request) -> Re
         raise invalid("The batch of metrics is not valid.", *faults_of(error)) from error
     async with request.app.state.pool.acquire() as connection, connection.transaction():
         if batch.points or batch.progress is not None:
-            await _store_batch(connection, principal, collection_id, item_id, batch)
+            # The rest of an item's size is for what else the system has to say of the run.
+            room = request.app.state.settings_mlops.max_body_bytes // 2
+            await _store_batch(connection, principal, collection_id, item_id, batch, room)
         else:
             attempt = await _current_attempt(connection, collection_id, item_id)
             _require_attempt(batch.attempt, attempt)
@@ -164,6 +184,7 @@ async def _store_batch(
     collection: str,
     item: str,
     batch: Batch,
+    room: int,
 ) -> None:
     place = await records.place_of(connection, collection, writing=True)
     stored = await records.lock_item(connection, collection, item)
@@ -181,17 +202,22 @@ async def _store_batch(
         _ADD_POINT,
         [(collection, item, batch.attempt, p.name, p.step, p.time, p.value) for p in batch.points],
     )
-    _update_last_values(properties, batch)
+    _update_last_values(document, batch, room)
     properties["updated"] = now()
     await records.update_item(connection, place, document)
 
 
-def _update_last_values(properties: Document, batch: Batch) -> None:
-    metrics: dict[str, float] = dict(properties.get("mlops:metrics") or {})
+def _update_last_values(document: Document, batch: Batch, room: int) -> None:
+    properties = document["properties"]
+    known: dict[str, float] = properties.get("mlops:metrics") or {}
     # A value that is not finite is no JSON number: it stays in the history.
-    metrics.update({p.name: p.value for p in batch.points if math.isfinite(p.value)})
-    if metrics:
-        properties["mlops:metrics"] = metrics
+    fresh = {p.name: p.value for p in batch.points if math.isfinite(p.value)}
+    if known or fresh:
+        properties["mlops:metrics"] = known | fresh
+    if len(orjson.dumps(document)) > room:
+        # A run is not ended for the number of its metrics, and its item can be written further.
+        logger.warning("run %s has too many metrics for its item: no more names", document["id"])
+        properties["mlops:metrics"] = known | {n: fresh[n] for n in fresh.keys() & known.keys()}
     if batch.progress is not None:
         properties["mlops:progress"] = max(batch.progress, properties.get("mlops:progress") or 0.0)
 
@@ -199,7 +225,8 @@ def _update_last_values(properties: Document, batch: Batch) -> None:
 async def _current_attempt(connection: asyncpg.Connection, collection: str, item: str) -> int:
     attempt = await connection.fetchval(
         "SELECT (content->'properties'->>'mlops:attempt')::int FROM pgstac.items"
-        " WHERE collection = $1 AND id = $2",
+        # Who deletes the run waits until what is told of it is there, and deletes that too.
+        " WHERE collection = $1 AND id = $2 FOR KEY SHARE",
         *(collection, item),
     )
     if attempt is None:

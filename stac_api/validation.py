@@ -22,6 +22,8 @@ _RFC3339 = re.compile(
     r"\A\d{4}-\d{2}-\d{2}[Tt]([01]\d|2[0-3]):\d{2}:\d{2}(\.\d+)?([Zz]|[+-]\d{2}:\d{2})\Z",
     re.ASCII,
 )
+_LAST = datetime.max.replace(tzinfo=UTC)
+_FINER = re.compile(r"\.\d{6}\d*[1-9]", re.ASCII)
 _TIMES = (
     "datetime",
     "start_datetime",
@@ -98,9 +100,13 @@ def parse_time(value: object) -> datetime:
     if not isinstance(value, str) or not _RFC3339.match(value):
         raise ValueError("must be an RFC 3339 time with a zone, such as 2026-11-23T10:00:00Z")
     try:
-        return datetime.fromisoformat(value.upper()).astimezone(UTC)
+        time = datetime.fromisoformat(value.upper()).astimezone(UTC)
     except (ValueError, OverflowError) as error:
         raise ValueError(f"is not a time: {error}") from error
+    if time == _LAST and _FINER.search(value):
+        # The database rounds to microseconds where Python cuts off.
+        raise ValueError("is not a time: the last that is kept is 9999-12-31T23:59:59.999999Z")
+    return time
 
 
 def _check_identity(document: Document, type_: str) -> Iterator[Fault]:
