@@ -20,6 +20,10 @@ class SecretError(Exception):
     """A secret is not what it should be; the message says what to put into it."""
 
 
+class SecretAwayError(ConnectionError):
+    """A secret cannot be read now, and no value of it is known; that may pass by itself."""
+
+
 class AwsSecret:
     """A secret whose value is a JSON object; safe to share between threads.
 
@@ -45,6 +49,7 @@ class AwsSecret:
 
         Raises:
             SecretError: it is no JSON object.
+            SecretAwayError: it cannot be read now, and was never read.
         """
         with self._lock:
             self._forget_if(time.monotonic() - self._asked >= self.MAX_AGE)
@@ -90,7 +95,9 @@ class AwsSecret:
         except Exception as error:
             # Rotation leaves the old value good for a long time: better that than none.
             if stage not in self._values:
-                raise
+                if isinstance(error, SecretError):
+                    raise
+                raise SecretAwayError(f"{self.arn} cannot be read now: {error}") from error
             logger.warning("%s cannot be read now, its old value is used: %s", self.arn, error)
         self._believed.add(stage)
         self._asked = time.monotonic()

@@ -24,10 +24,12 @@ import pytest
 from pydantic import SecretStr
 
 from infra.local.postgres import Cluster
+from stac_api.aws_lambda import LambdaApi
 from stac_api.migrate import migrate
 from stac_api.settings import Settings
-from tests.conftest import serving
+from tests.conftest import ApiServer, serving
 from tests.integration.conftest import dataset_item, run_item
+from tests.integration.test_aws_lambda import event
 
 CLIENTS = 16
 RUNS = "/collections/alps-training-runs/items"
@@ -182,6 +184,54 @@ def frozen(cluster: Cluster) -> Iterator[None]:
     finally:
         for process in processes:
             process.resume()
+
+
+def test_a_function_that_slept_does_not_wait_for_a_new_connection(
+    own_cluster: Cluster, tmp_path: Path
+) -> None:
+    port = own_cluster.port()
+    assert port is not None
+    settings = Settings(
+        database_url=SecretStr(own_cluster.url(port)),
+        storage=str(tmp_path / "store"),
+        token_secret=SecretStr(secrets.token_hex(32)),
+        pool_patience_seconds=2,
+    )
+    api, read = LambdaApi(settings), event("GET", "/collections")
+    try:
+        assert api(read, None)["statusCode"] == 200
+        with frozen(own_cluster):
+            api.distrust_connections()
+            begin = time.monotonic()
+            assert api(read, None)["statusCode"] == 503
+            assert time.monotonic() - begin < 5, "API Gateway gives up after half a minute"
+        assert api(read, None)["statusCode"] == 200
+    finally:
+        api.close()
+
+
+@pytest.mark.parametrize("what", ["password", "database", "secret"])
+def test_nobody_gets_in(api_server: ApiServer, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    """As while a password is rotated, a database restored, or Secrets Manager away."""
+    assert api_server.settings.database_url is not None
+    url = api_server.settings.database_url.get_secret_value()
+    changes: dict[str, Any] = {
+        "password": {"database_url": SecretStr(url.replace("@", "x@"))},
+        "database": {"database_url": SecretStr(f"{url}_none")},
+        "secret": {
+            "database_url": None,
+            "database_secret_arn": "arn:aws:secretsmanager:eu-west-1:000000000000:secret:s",
+        },
+    }
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
+        monkeypatch.setenv(name, "eu-west-1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    with serving(api_server.settings.model_copy(update=changes[what])) as away:
+        for path in ("/collections", "/healthz/ready"):
+            answer = httpx.get(away + path, timeout=30)
+            assert answer.status_code == 503, answer.text
+            assert "Retry-After" in answer.headers
 
 
 def test_who_asks_a_database_that_answers_nothing_is_told_in_time(
