@@ -1,5 +1,6 @@
 """Links, methods and headers that browsers and clients of a STAC API rely on."""
 
+import hashlib
 from typing import Any
 
 import httpx
@@ -151,6 +152,23 @@ class TestMethods:
         assert http.options("/nowhere").status_code == 404
         assert http.head("/nowhere").status_code == 404
         assert http.head(f"/collections/{DATA}/items/none").content == b""
+
+
+class TestFiles:
+    def test_a_file_is_sent_as_it_is(self, http: httpx.Client) -> None:
+        """Not compressed: it is packed already, and parts of it are asked for by their bytes."""
+        content = b"a row of a table\n" * 500
+        digest = hashlib.sha256(content).hexdigest()
+        path = f"/assets/alps/training-data/blobs/{digest[:2]}/{digest}"
+        assert http.put(path, content=content).status_code == 201
+        got, headed = http.get(path), http.head(path)
+        assert got.content == content
+        assert "Content-Encoding" not in got.headers
+        assert got.headers["Content-Length"] == str(len(content))
+        for name in ("Content-Type", "Content-Length", "ETag", "Accept-Ranges", "Vary"):
+            assert headed.headers.get(name) == got.headers.get(name), name
+        part = http.get(path, headers={"Range": "bytes=2-5", "If-Range": got.headers["ETag"]})
+        assert (part.status_code, part.content) == (206, content[2:6])
 
 
 class TestPreferences:

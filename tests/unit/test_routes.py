@@ -168,6 +168,23 @@ def test_who_accepts_no_gzip_gets_none(app: Starlette) -> None:
     assert packed.json() == plain.json()
 
 
+@pytest.mark.parametrize(
+    ("accepted", "coding"),
+    [
+        ("gzip;q=0", None),
+        ("gzip;q=0.000, identity", None),
+        ("br, gzip ; q=0", None),
+        ("identity;q=0, gzip", "gzip"),
+        ("br;q=1.0, gzip;q=0.001", "gzip"),
+        ("*;q=0", None),
+    ],
+)
+def test_what_is_accepted_is_weighed(app: Starlette, accepted: str, coding: str | None) -> None:
+    answer = ask(app, "GET", "/api", headers={"Accept-Encoding": accepted})
+    assert answer.headers.get("Content-Encoding") == coding
+    assert answer.headers["Vary"] == "Accept-Encoding, Origin"
+
+
 def test_a_failure_behind_the_seam_is_told_once(
     app: Starlette, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
