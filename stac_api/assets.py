@@ -10,7 +10,7 @@ from typing import Annotated
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import FileResponse, RedirectResponse, Response
 
 from mlops.identity import Role
@@ -127,8 +127,6 @@ async def _receive(request: Request, target: Path, sha256: str) -> None:
                 f"The content has the checksum {digest.hexdigest()}, not {sha256}: send it again.",
             )
         part.replace(target)
-    except ClientDisconnect as error:
-        raise Problem(400, "The upload broke off: send it again.") from error
     finally:
         with contextlib.suppress(FileNotFoundError):
             part.unlink()

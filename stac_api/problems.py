@@ -10,7 +10,7 @@ import asyncpg
 import orjson
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from mlops.request_ids import HEADER, bound
@@ -79,6 +79,7 @@ def add_problem_handlers(app: Starlette) -> None:
     """Answer every exception that can reach the top with a problem document."""
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(ClientDisconnect, _on_disconnect)
     for kind, status in _STATUS_OF.items():
         app.add_exception_handler(kind, _handler(status))
     app.add_exception_handler(Exception, _on_failure)
@@ -129,6 +130,11 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     headers = dict(error.headers) if error.headers else None
     return answer(request, error.status_code, str(error.detail), headers=headers)
+
+
+async def _on_disconnect(request: Request, _: Exception) -> Response:
+    # Nobody is there to read it: so that the log tells of a request that broke off, and no failure.
+    return answer(request, 400, "The request broke off: send it again.")
 
 
 def _handler(status: int) -> Any:
