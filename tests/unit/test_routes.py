@@ -197,6 +197,55 @@ def test_a_failure_behind_the_seam_is_told_once(
     assert len(unexpected) == 1
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_failure_can_be_read_by_pages_of_other_origins(
+    app: Starlette, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    monkeypatch.setattr(catalogue, "RECIPES", None)
+    answer = ask(app, method, "/recipes", headers={"Origin": "https://browser.example"})
+    assert answer.status_code == 500
+    assert answer.headers["Access-Control-Allow-Origin"] == "*"
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert bool(answer.content) == (method == "GET")
+
+
+def test_who_is_cut_short_by_a_shutdown_is_told_to_come_again(app: Starlette) -> None:
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        # The body never comes.
+        await asyncio.Event().wait()
+
+    async def stop_while_it_waits() -> None:
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "method": "POST",
+            "scheme": "http",
+            "path": "/search",
+            "query_string": b"",
+            "headers": [(b"host", b"api.test"), (b"content-type", b"application/json")],
+        }
+        waiting = asyncio.create_task(app(scope, receive, send))
+        await asyncio.sleep(0.05)
+        assert not sent
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+    asyncio.run(stop_while_it_waits())
+    start, body = sent
+    assert start["status"] == 503
+    headers = dict(start["headers"])
+    assert int(headers[b"retry-after"]) > 0
+    assert headers[b"content-type"] == b"application/problem+json"
+    assert b"send the request again" in body["body"]
+
+
 @pytest.mark.parametrize(
     ("method", "url", "faults"),
     [
