@@ -10,6 +10,8 @@ import threading
 import time
 from typing import Any
 
+from mlops.aws_clients import prompt_client
+
 logger = logging.getLogger(__name__)
 
 CURRENT = "AWSCURRENT"
@@ -88,9 +90,7 @@ class AwsSecret:
             return self._values[stage]
         try:
             if self._client is None:
-                import boto3
-
-                self._client = boto3.client("secretsmanager")
+                self._client = prompt_client("secretsmanager")
             self._values[stage] = _fetch(self._client, self.arn, stage)
         except Exception as error:
             # Rotation leaves the old value good for a long time: better that than none.
