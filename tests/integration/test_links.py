@@ -230,6 +230,14 @@ class TestFiles:
             assert headed.headers.get(name) == got.headers.get(name), name
         part = http.get(path, headers={"Range": "bytes=2-5", "If-Range": got.headers["ETag"]})
         assert (part.status_code, part.content) == (206, content[2:6])
+        for ranges in ("bytes=-6", "bytes=8494-", "bytes=8494-9999", "bytes=8494-8495,8496-"):
+            part = http.get(path, headers={"Range": ranges})
+            assert part.status_code == 206, ranges
+        for ranges in ("chars=1-2", "bytes=6-2", "bytes=", "bytes=a-b", "bytes=-", "2-5"):
+            whole = http.get(path, headers={"Range": ranges})
+            assert (whole.status_code, whole.content) == (200, content), ranges
+        beyond = http.get(path, headers={"Range": "bytes=9999-"})
+        assert (beyond.status_code, beyond.headers["Content-Range"]) == (416, "bytes */8500")
 
 
 class TestPreferences:
