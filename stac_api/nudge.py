@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     # The relay's package has no asyncpg.
     import asyncpg
 
+from mlops.aws_clients import prompt_client
+
 logger = logging.getLogger(__name__)
 
 _IS_WAITING = "SELECT EXISTS (SELECT FROM mlops.outbox)"
@@ -42,9 +44,7 @@ class Nudge:
     def send(self, seconds: int = 0) -> None:
         """Tell the relay, after ``seconds``, to look at the outbox."""
         if self._client is None:
-            import boto3
-
-            self._client = boto3.client("sqs")
+            self._client = prompt_client("sqs")
         self._client.send_message(
             QueueUrl=self._queue_url, MessageBody=_MESSAGE, DelaySeconds=seconds
         )

@@ -12,7 +12,7 @@ def quoted(etag: str) -> str:
 
 def check_if_match(request: Request, etag: str | None) -> None:
     """412 when the request supposes another version than the present one, or than none."""
-    header = _header(request, "if-match")
+    header = _listed(request, "if-match")
     if etag is None:
         if header is not None:
             raise Problem(412, "The record that If-Match supposes does not exist.")
@@ -32,19 +32,18 @@ def require_if_match(request: Request) -> None:
 
 def is_unchanged(request: Request, etag: str) -> bool:
     """Whether a reader already has this version (304)."""
-    header = _header(request, "if-none-match")
+    header = _listed(request, "if-none-match")
     return header is not None and _names(header, etag, weak=True)
 
 
 def wants_creation_only(request: Request) -> bool:
     """Whether a PUT is to create and never to replace."""
-    return (_header(request, "if-none-match") or "").strip() == "*"
+    return (_listed(request, "if-none-match") or "").strip() == "*"
 
 
-def _header(request: Request, name: str) -> str | None:
-    """A header, which may come in several lines; None when there is none."""
-    lines = request.headers.getlist(name)
-    return ", ".join(lines) if lines else None
+def _listed(request: Request, name: str) -> str | None:
+    """A header that is a list, which may come in several lines; None where it does not come."""
+    return ", ".join(request.headers.getlist(name)) if name in request.headers else None
 
 
 def _names(header: str, etag: str, *, weak: bool) -> bool:

@@ -84,6 +84,12 @@ class TestPreconditions:
             problem(client.patch(url, json={"title": "x"}, headers=headers), 412)
             problem(client.delete(url, headers=headers), 412)
         problem(client.patch(url, json={"title": "x"}, headers={"If-None-Match": etag}), 412)
+        lines = [("If-None-Match", '"x"'), ("If-None-Match", etag)]
+        assert client.get(url, headers=lines).status_code == 304
+        problem(client.patch(url, json={"title": "x"}, headers=lines), 412)
+        present = client.get(url).headers["ETag"]
+        lines = [("If-Match", '"x"'), ("If-Match", present)]
+        assert client.patch(url, json={}, headers=lines).status_code == 200
         assert client.get(url).content == read.content
         headers = {"If-Match": f'"other", {etag}'}
         changed = client.patch(url, json={"title": "x"}, headers=headers)
