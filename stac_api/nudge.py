@@ -5,11 +5,11 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any
 
+from mlops.aws_clients import prompt_client
+
 if TYPE_CHECKING:
     # The relay's package has no asyncpg.
     import asyncpg
-
-from mlops.aws_clients import prompt_client
 
 logger = logging.getLogger(__name__)
 
