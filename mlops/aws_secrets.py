@@ -10,6 +10,8 @@ import threading
 import time
 from typing import Any
 
+from mlops.aws_clients import prompt_client
+
 logger = logging.getLogger(__name__)
 
 CURRENT = "AWSCURRENT"
@@ -18,6 +20,10 @@ PREVIOUS = "AWSPREVIOUS"
 
 class SecretError(Exception):
     """A secret is not what it should be; the message says what to put into it."""
+
+
+class SecretAwayError(ConnectionError):
+    """A secret cannot be read now, and no value of it is known; that may pass by itself."""
 
 
 class AwsSecret:
@@ -45,6 +51,7 @@ class AwsSecret:
 
         Raises:
             SecretError: it is no JSON object.
+            SecretAwayError: it cannot be read now, and was never read.
         """
         with self._lock:
             self._forget_if(time.monotonic() - self._asked >= self.MAX_AGE)
@@ -83,14 +90,14 @@ class AwsSecret:
             return self._values[stage]
         try:
             if self._client is None:
-                import boto3
-
-                self._client = boto3.client("secretsmanager")
+                self._client = prompt_client("secretsmanager")
             self._values[stage] = _fetch(self._client, self.arn, stage)
         except Exception as error:
             # Rotation leaves the old value good for a long time: better that than none.
             if stage not in self._values:
-                raise
+                if isinstance(error, SecretError):
+                    raise
+                raise SecretAwayError(f"{self.arn} cannot be read now: {error}") from error
             logger.warning("%s cannot be read now, its old value is used: %s", self.arn, error)
         self._believed.add(stage)
         self._asked = time.monotonic()

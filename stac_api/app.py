@@ -44,7 +44,7 @@ from stac_api.gateway import Gateway
 from stac_api.heads import Heads
 from stac_api.observing import RequestIds
 from stac_api.pool import create_pool
-from stac_api.problems import add_problem_handlers
+from stac_api.problems import Failures, add_problem_handlers
 from stac_api.search import routes as search_routes
 from stac_api.settings import Settings
 from stac_api.unavailable import add_unavailable_handlers
@@ -108,6 +108,7 @@ def _middlewares(settings: Settings, dispatch: Dispatch) -> list[Middleware]:
         Middleware(CrossOrigin, origins=settings.cors_origins),
         Middleware(Heads, dispatch),
         Middleware(Compression),
+        Middleware(Failures),
     ]
 
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import FileResponse, RedirectResponse, Response
 
 from mlops.identity import Role
@@ -27,6 +27,8 @@ router = Routes("Assets")
 
 _ASSET = "/assets/{workspace_id}/{path:path}"
 _BLOB = re.compile(r"\Atraining-data/blobs/([0-9a-f]{2})/(\1[0-9a-f]{62})\Z")
+_RANGES = re.compile(r"\A\s*bytes\s*=\s*(?P<parts>[0-9\s,-]+)\Z", re.IGNORECASE | re.ASCII)
+_PART = re.compile(r"(?P<first>[0-9]{1,18})-(?P<last>[0-9]{1,18})?|-[0-9]{1,18}")
 _MAX_REQUEST = 8 << 20
 
 
@@ -65,6 +67,10 @@ async def read_asset(workspace_id: str, path: str, request: Request) -> Response
         # Never shown as a page of this origin: anybody may have uploaded it.
         headers = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "sandbox"}
         name = path.rsplit("/", 1)[-1]
+        if not _are_ranges(request.headers.get("range", "")):
+            # As RFC 9110 (section 14.2) has it: the whole is sent.
+            scope = request.scope
+            scope["headers"] = [entry for entry in scope["headers"] if entry[0] != b"range"]
         return FileResponse(
             store.path(key), media_type="application/octet-stream", filename=name, headers=headers
         )
@@ -113,6 +119,21 @@ async def upload_asset(workspace_id: str, path: str, request: Request) -> Respon
     return Response(status_code=201)
 
 
+def _are_ranges(header: str) -> bool:
+    """Whether a Range header asks for bytes, in a form that is one."""
+    found = _RANGES.match(header)
+    if found is None:
+        return False
+    parts = [_PART.fullmatch(part.strip()) for part in found["parts"].split(",") if part.strip()]
+    return bool(parts) and all(
+        part is not None
+        and (
+            part["first"] is None or part["last"] is None or int(part["first"]) <= int(part["last"])
+        )
+        for part in parts
+    )
+
+
 async def _receive(request: Request, target: Path, sha256: str) -> None:
     part = target.parent / f".part-{secrets.token_hex(8)}"
     digest = hashlib.sha256()
@@ -127,8 +148,6 @@ async def _receive(request: Request, target: Path, sha256: str) -> None:
                 f"The content has the checksum {digest.hexdigest()}, not {sha256}: send it again.",
             )
         part.replace(target)
-    except ClientDisconnect as error:
-        raise Problem(400, "The upload broke off: send it again.") from error
     finally:
         with contextlib.suppress(FileNotFoundError):
             part.unlink()

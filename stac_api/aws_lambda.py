@@ -18,8 +18,8 @@ from mangum import Mangum
 from starlette.applications import Starlette
 
 from stac_api.app import create_app
+from stac_api.logs import log_json
 from stac_api.nudge import Nudge
-from stac_api.observing import log_json
 from stac_api.settings import Settings
 
 # Bodies that API Gateway may pass on as they are; others travel as base64, a third larger.

@@ -71,6 +71,7 @@ class BulkWriter:
         if caller.principal.role is Role.JOB:
             raise Problem(403, "A job may not create items.")
         self._check_sizes(entries)
+        lost: asyncpg.PostgresError
         for _ in range(_ATTEMPTS):
             try:
                 async with self._pool.acquire() as connection, connection.transaction():
@@ -79,11 +80,17 @@ class BulkWriter:
                     if writing.place.kind is None or RULES[writing.place.kind].alone:
                         return await self._write(writer, writing, entries, upsert=upsert)
                     return await _write_in_turn(writer, writing, entries, upsert=upsert)
-            except asyncpg.UniqueViolationError:
+            except asyncpg.DeadlockDetectedError as error:
+                # Another writes some of the same in another order, and was first.
+                lost = error
+            except asyncpg.UniqueViolationError as error:
+                lost = error
                 # Another writer made one of them in between: now it is there to be replaced.
                 if not upsert:
                     break
-        raise await self._taken(collection, [entry.item["id"] for entry in entries])
+        if not isinstance(lost, asyncpg.UniqueViolationError):
+            raise lost
+        raise await self._taken(lost, collection, [str(entry.item.get("id")) for entry in entries])
 
     def _check_sizes(self, entries: Sequence[Entry]) -> None:
         limit = self._settings.max_body_bytes
@@ -163,11 +170,14 @@ class BulkWriter:
             raise invalid("Not all of the items can be stored; none was.", *faults[:_MAX_FAULTS])
         return items
 
-    async def _taken(self, collection: str, ids: list[str]) -> Problem:
-        async with self._pool.acquire() as connection, connection.transaction():
-            there = await records.lock_items(connection, collection, ids)
-        shown = ", ".join(sorted(there)[:10]) or "one of the items"
-        return Problem(409, f"Collection {collection} has {shown} already; none was stored.")
+    async def _taken(
+        self, error: asyncpg.UniqueViolationError, collection: str, ids: list[str]
+    ) -> Problem:
+        async with self._pool.acquire() as connection:
+            there = await records.present_items(connection, collection, ids)
+        shown = ", ".join(there[:10]) or "one of the items"
+        detail = f"Collection {collection} has {shown} already; none was stored."
+        return records.taken(error, detail)
 
 
 async def _write_in_turn(
@@ -210,7 +220,7 @@ async def _store_part(
     body = "[" + ",".join([orjson.dumps(item).decode() for item in items]) + "]"
     present = [item["id"] for item in items if item["id"] in there]
     if present:
-        await records.update_items(connection, place, body)
+        await records.update_items(connection, place, body, present)
     if len(present) < len(items):
         await records.insert_items(connection, place, body, leave_out=present)
 

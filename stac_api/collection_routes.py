@@ -71,6 +71,7 @@ async def replace_collection(collection_id: str, request: Request) -> Response:
         fault = Fault("/id", f"is not {collection_id}")
         raise invalid("The id differs from the one in the URL.", fault)
     if wants_creation_only(request):
+        check_if_match(request, None)
         try:
             return await _create(request, document)
         except Problem as problem:
@@ -109,11 +110,7 @@ async def delete_collection(collection_id: str, request: Request) -> Response:
         check_if_match(request, stored.etag)
         if stored.document.get("mlops:workspace"):
             raise Problem(409, f"Collection {collection_id} belongs to a workspace.")
-        if not force and await records.holds_items(connection, collection_id):
-            raise Problem(
-                409, f"Collection {collection_id} holds items. Delete them, or add ?force=true."
-            )
-        await records.delete_collection(connection, collection_id)
+        await records.delete_collection(connection, collection_id, with_items=force)
     return Response(status_code=204)
 
 
@@ -138,9 +135,10 @@ async def _change(
         check_if_match(request, stored.etag)
         before = stored.document
         after = apply(render_collection(before, base_url))
+        after.setdefault("id", collection_id)
         check_collection_shape(after)
         collection = strip_collection(after, base_url)
-        if collection.setdefault("id", collection_id) != collection_id:
+        if collection["id"] != collection_id:
             fault = Fault("/id", f"must be {collection_id}")
             raise invalid("The id of a collection cannot be changed.", fault)
         _check_owned(before, collection)

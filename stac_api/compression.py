@@ -1,11 +1,18 @@
 """Compressed answers (gzip), for who accepts them."""
 
-from starlette.middleware.gzip import GZipMiddleware
+import re
+
+from starlette.middleware.gzip import DEFAULT_EXCLUDED_CONTENT_TYPES, GZipMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _ACCEPTED = b"accept-encoding"
 _VARY = (b"vary", b"Accept-Encoding")
 _LEAST_BYTES = 1400
+# "gzip;q=0" says: anything but gzip (RFC 9110, section 12.4.2).
+_GZIP = re.compile(rb"(?:\A|,)\s*gzip\s*(?!;\s*[qQ]=0(?:\.0*)?\s*(?:,|\Z))(?:;|,|\Z)")
+# Files are packed already, or too large to pack for each who reads them; and who reads a part of
+# one must get the bytes that its length counts.
+_AS_THEY_ARE = (*DEFAULT_EXCLUDED_CONTENT_TYPES, "application/octet-stream")
 
 
 class Compression:
@@ -16,7 +23,9 @@ class Compression:
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._compressing = GZipMiddleware(app, minimum_size=_LEAST_BYTES, compresslevel=1)
+        self._compressing = GZipMiddleware(
+            app, minimum_size=_LEAST_BYTES, compresslevel=1, exclude_content_types=_AS_THEY_ARE
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request."""
@@ -24,7 +33,7 @@ class Compression:
             await self._app(scope, receive, send)
             return
         for name, value in scope["headers"]:
-            if name == _ACCEPTED and b"gzip" in value:
+            if name == _ACCEPTED and b"gzip" in value and _GZIP.search(value):
                 await self._compressing(scope, receive, send)
                 return
 

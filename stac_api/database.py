@@ -1,11 +1,7 @@
 """How the database is entered: by a URL, or with a secret whose password changes now and then."""
 
-import asyncio
-from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 from urllib.parse import quote
-
-import asyncpg
 
 from mlops.aws_secrets import AwsSecret, SecretError
 from stac_api.settings import DatabaseSettings
@@ -74,21 +70,3 @@ def database_of(settings: DatabaseSettings) -> Database:
         return SecretDatabase(settings, AwsSecret(settings.database_secret_arn))
     assert settings.database_url is not None
     return GivenDatabase(settings.database_url.get_secret_value())
-
-
-def connecting(database: Database) -> Callable[..., Any]:
-    """A function that connects as asyncpg does, with the password as it is then."""
-
-    async def connect(*_: Any, **arguments: Any) -> asyncpg.Connection:
-        if isinstance(database, GivenDatabase):
-            return await asyncpg.connect(dsn=database.url(), **arguments)
-        url = await asyncio.to_thread(database.url)
-        try:
-            return await asyncpg.connect(dsn=url, **arguments)
-        except asyncpg.InvalidAuthorizationSpecificationError:
-            # The kind that InvalidPasswordError is of. The password was changed since.
-            if not await asyncio.to_thread(database.refresh):
-                raise
-            return await asyncpg.connect(dsn=await asyncio.to_thread(database.url), **arguments)
-
-    return connect

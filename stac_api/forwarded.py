@@ -1,7 +1,8 @@
 """The root of the API as the caller sees it, behind proxies and gateways.
 
 ``Forwarded`` (RFC 7239) and ``X-Forwarded-*`` are believed where they come from a trusted proxy
-alone: anybody could send them, and a link to another host is a way to lead clients astray.
+alone: anybody could send them, and a link to another host is a way to lead clients astray. A proxy
+passes on untouched what it does not know, so it must set or remove every one that counts here.
 """
 
 import ipaddress
@@ -15,6 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 _HOST = re.compile(r"\A(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?\Z")
 _PREFIX = re.compile(r"\A(?:/[A-Za-z0-9._~-]+)+\Z")
 _HAS_PORT = re.compile(r":\d+\Z")
+_COMMON = ("x-forwarded-for", "x-forwarded-host", "x-forwarded-proto")
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
 
 
@@ -36,13 +38,17 @@ class TrustedProxies:
         self._networks = [ipaddress.ip_network(name) for name in listed if name != "*"]
 
     def __contains__(self, address: str | None) -> bool:
-        if self._everybody:
-            return True
+        return self._everybody or self.names(address)
+
+    def names(self, address: str | None) -> bool:
+        """Whether an address is among those that were named: ``*`` names none."""
         try:
             parsed = ipaddress.ip_address(address or "")
         except ValueError:
             return False
-        return any(parsed in network for network in self._networks)
+        # A socket for both kinds of addresses writes those of version 4 as ::ffff:10.0.0.7.
+        plain = getattr(parsed, "ipv4_mapped", None) or parsed
+        return any(plain in network for network in self._networks)
 
 
 class Forwarded:
@@ -66,7 +72,8 @@ class Forwarded:
 
 def read_headers(headers: Headers, trusted: TrustedProxies) -> Seen:
     """What the outermost trusted proxy in a row of them says."""
-    if "forwarded" in headers:
+    # Most proxies write X-Forwarded-*, and pass on a Forwarded that their caller wrote.
+    if "forwarded" in headers and not any(name in headers for name in _COMMON):
         elements = [_element(text) for text in _listed(headers, "forwarded")]
         hops = _hops([element.get("for", "") for element in elements], trusted)
         chosen = elements[-min(hops, len(elements))] if elements else {}
@@ -107,12 +114,13 @@ def _hops(addresses: list[str], trusted: TrustedProxies) -> int:
     """How many proxies in a row are trusted, the one that we talk to included.
 
     Each adds the address of who talked to it at the end of the list; what stands before the first
-    that is not trusted was sent by the caller.
+    that is not trusted was sent by the caller. Where everybody is trusted to talk to us, the
+    addresses say nothing: they may be the caller's.
     """
     hops = 1
     for address in reversed(addresses):
         bare = re.sub(r"\A\[(.*)\](?::\d+)?\Z|\A([\d.]+):\d+\Z", r"\1\2", address)
-        if bare not in trusted:
+        if not trusted.names(bare):
             break
         hops += 1
     return hops

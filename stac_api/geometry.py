@@ -17,6 +17,8 @@ _NESTING = {
     "MultiPolygon": 3,
 }
 _TOLERANCE = 1e-6
+# PostGIS reads every coordinate as a double, and writes larger ones as other numbers.
+_MAX_HEIGHT = 2**53
 
 Position = list[float]
 
@@ -28,6 +30,11 @@ def check_geometry(item: Document) -> list[Fault]:
         return [Fault("/geometry", "is needed: the record keeps no item without a footprint")]
     faults = list(_faults(geometry))
     return faults[:20] or list(_check_bbox(item.get("bbox"), geometry))
+
+
+def contradicts(bbox: Any, geometry: Any) -> bool:
+    """Whether a box is not that of a geometry, which is valid itself."""
+    return not any(_faults(geometry)) and any(_check_bbox(bbox, geometry))
 
 
 def bbox_of(geometry: Document) -> list[float]:
@@ -83,6 +90,8 @@ def _check_position(value: Any, place: tuple[object, ...], sizes: set[int]) -> I
     sizes.add(len(value))
     if not (-180 <= value[0] <= 180 and -90 <= value[1] <= 90):
         yield Fault(pointer(*place), "must be longitude and latitude in degrees (WGS 84)")
+    if not all(-_MAX_HEIGHT <= height <= _MAX_HEIGHT for height in value[2:]):
+        yield Fault(pointer(*place, 2), "must be a height that a double keeps exactly")
 
 
 def _is_number(value: Any) -> bool:

@@ -7,6 +7,7 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
+from mlops.aws_secrets import SecretError
 from stac_api.routes import Routes
 
 router = Routes("Health")
@@ -28,7 +29,7 @@ async def ready(request: Request) -> Response:
     try:
         async with asyncio.timeout(_PATIENCE):
             await request.app.state.pool.fetchval("SELECT pgstac.get_version()")
-    except (OSError, asyncpg.PostgresError, *_CLIENT_ERRORS) as error:
+    except (OSError, SecretError, asyncpg.PostgresError, *_CLIENT_ERRORS) as error:
         detail = {"status": "unavailable", "database": type(error).__name__}
         headers = {"Retry-After": "1"}
         return Response(orjson.dumps(detail), 503, headers=headers, media_type=_JSON)

@@ -15,7 +15,7 @@ from urllib.parse import quote, urljoin
 
 import orjson
 
-from mlops.items.rels import INFERRED, Rel
+from mlops.items.rels import Rel
 from stac_api.documents import Document
 
 GEOJSON = "application/geo+json"
@@ -32,6 +32,11 @@ _LONGEST_KEPT = 300
 _MARKED = f'"{ROOT}'.encode()
 _MARK = b"\x02"
 """Stands for the same in the text of stored items."""
+_OF_ITEMS_PLACE = frozenset({Rel.SELF, Rel.ROOT, Rel.PARENT, Rel.COLLECTION})
+_QUERYABLES = "http://www.opengis.net/def/rel/ogc/1.0/queryables"
+_OF_COLLECTIONS_PLACE = frozenset(
+    {Rel.SELF, Rel.ROOT, Rel.PARENT, "items", "child", "queryables", _QUERYABLES}
+)
 # A collection's own URL lies two segments below the root.
 _COLLECTION_TO_ROOT = "../"
 
@@ -67,8 +72,15 @@ def render_item(item: Document, base_url: str) -> bytes:
 
 
 def strip_item(item: Document, base_url: str) -> Document:
-    """An item as it is stored: hrefs resolved, links of its place made anew."""
+    """An item as it is stored: hrefs resolved, links of its place made anew.
+
+    What the server adds to it or to its properties later is not added to ``item``.
+    """
     stripped = dict(item)
+    if isinstance(item.get("properties"), dict):
+        stripped["properties"] = dict(item["properties"])
+    if isinstance(item.get("stac_extensions"), list):
+        stripped["stac_extensions"] = list(item["stac_extensions"])
     own = item_url(base_url, str(item.get("collection")), str(item.get("id")))
     links = item.get("links")
     if isinstance(links, list):
@@ -92,7 +104,7 @@ def link_place(item: Document) -> None:
     given = [
         link
         for link in item["links"]
-        if not (isinstance(link, dict) and link.get("rel") in INFERRED)
+        if not (isinstance(link, dict) and link.get("rel") in _OF_ITEMS_PLACE)
     ]
     item["links"] = links + given
 
@@ -106,7 +118,7 @@ def as_given(pointer: str, given: Document) -> str:
     kept = [
         index
         for index, link in enumerate(given.get("links") or [])
-        if not (isinstance(link, dict) and link.get("rel") in INFERRED)
+        if not (isinstance(link, dict) and link.get("rel") in _OF_ITEMS_PLACE)
     ]
     index = int(found[1]) - len(_place_links("", ""))
     # A link that the server has added stands nowhere in what was given.
@@ -124,13 +136,15 @@ def render_collection(collection: Document, base_url: str) -> Document:
         {"rel": "items", "type": GEOJSON, "href": f"{own}/items"},
         {"rel": "child", "type": JSON, "href": f"{own}/browse", "title": "Items, by id"},
         {
-            "rel": "http://www.opengis.net/def/rel/ogc/1.0/queryables",
+            "rel": _QUERYABLES,
             "type": "application/schema+json",
             "title": "Queryables",
             "href": f"{own}/queryables",
         },
-        *_resolved_links(
-            [link for link in collection.get("links") or [] if "queryables" not in link["rel"]], own
+        *(
+            {**link, "href": _of_collection(link["href"], own, base_url)}
+            for link in collection.get("links") or []
+            if link["rel"] not in _OF_COLLECTIONS_PLACE
         ),
     ]
     return rendered
@@ -139,22 +153,36 @@ def render_collection(collection: Document, base_url: str) -> Document:
 def strip_collection(collection: Document, base_url: str) -> Document:
     """The reverse of :func:`render_collection`."""
     stripped = dict(collection)
+    own = collection_url(base_url, str(collection.get("id")))
     if isinstance(collection.get("links"), list):
-        links = [
-            link
+        stripped["links"] = [
+            {**link, "href": _relative(link.get("href"), own, base_url)}
+            if isinstance(link, dict)
+            else link
             for link in collection["links"]
-            if not (isinstance(link, dict) and "queryables" in str(link.get("rel")))
+            if not (isinstance(link, dict) and link.get("rel") in _OF_COLLECTIONS_PLACE)
         ]
-        stripped["links"] = _stripped_links(links, base_url, _COLLECTION_TO_ROOT)
     return stripped
 
 
-def _resolved_links(links: Any, own: str) -> list[Document]:
-    return [
-        {**link, "href": urljoin(own, link["href"])}
-        for link in links
-        if link["rel"] not in INFERRED
-    ]
+def _of_collection(href: str, own: str, base_url: str) -> str:
+    """A stored href of a collection as it is read."""
+    if _ABSOLUTE.match(href):
+        return href
+    rest = href.removeprefix(_COLLECTION_TO_ROOT)
+    # What was stored here is put after the root; joining would drop an empty query or fragment.
+    stored_here = rest != href and not rest.startswith((".", "/"))
+    return base_url + rest if stored_here else urljoin(own, href)
+
+
+def _relative(href: Any, own: str, base_url: str) -> Any:
+    """An href of a collection as it is stored: from the collection's own URL, or absolute."""
+    if not isinstance(href, str) or not href:
+        return href
+    absolute = href if _ABSOLUTE.match(href) else urljoin(own, href)
+    if not absolute.startswith(base_url):
+        return absolute
+    return _COLLECTION_TO_ROOT + absolute[len(base_url) :]
 
 
 def _place_links(collection: str, item: str) -> list[Document]:
@@ -199,19 +227,3 @@ def _joined(own: str, href: str) -> str:
 def _joined_beside(folder: str, href: str) -> str:
     """Items that lie side by side point to the same things, and joining is slow."""
     return urljoin(folder, href)
-
-
-def _stripped_links(links: list[Any], base_url: str, to_root: str) -> list[Any]:
-    return [
-        {**link, "href": _relative(link.get("href"), base_url, to_root)}
-        if isinstance(link, dict)
-        else link
-        for link in links
-        if not (isinstance(link, dict) and link.get("rel") in INFERRED)
-    ]
-
-
-def _relative(href: Any, base_url: str, to_root: str) -> Any:
-    if isinstance(href, str) and href.startswith(base_url):
-        return to_root + href[len(base_url) :]
-    return href

@@ -97,12 +97,15 @@ async def replace_item(collection_id: str, item_id: str, request: Request) -> Re
         raise invalid("The id differs from the one in the URL.", Fault("/id", f"is not {item_id}"))
     caller, writer = _caller(request), _writer(request)
     if wants_creation_only(request):
+        check_if_match(request, None)
         try:
             written = await writer.create(caller, collection_id, document)
         except Problem as problem:
             if problem.status == 409:
                 raise Problem(412, problem.detail) from problem
             raise
+        if not written.created:
+            raise Problem(412, f"Item {written.item['id']} is this already.")
         return _answer(request, written, 201)
     if _settings(request).require_if_match:
         require_if_match(request)

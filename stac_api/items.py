@@ -12,10 +12,10 @@ from mlops.items.kinds import Kind
 from mlops.items.status import Status
 from stac_api import hrefs, records
 from stac_api.documents import Document
-from stac_api.geometry import bbox_of
+from stac_api.geometry import bbox_of, contradicts
 from stac_api.problems import Fault, Problem, invalid, not_found, pointer
 from stac_api.records import Stored
-from stac_api.rules import Rules, Writing, now
+from stac_api.rules import Rules, Writing, now, versions
 from stac_api.rules.model import ModelRules
 from stac_api.rules.training_data import TrainingDataRules
 from stac_api.rules.training_run import TrainingRunRules
@@ -67,10 +67,11 @@ class ItemWriter:
     ) -> Written:
         """Put another document in an item's place."""
 
-        def replacement(_: Document) -> Document:
-            return item
-
-        return await self.change(caller, collection, item_id, replacement, check)
+        async with self._pool.acquire() as connection, connection.transaction():
+            writing = await self.writing(connection, caller, collection)
+            before = await self._locked(writing, item_id)
+            check(before.etag)
+            return await self._store_change(writing, before, item)
 
     async def change(
         self,
@@ -85,7 +86,12 @@ class ItemWriter:
             writing = await self.writing(connection, caller, collection)
             before = await self._locked(writing, item_id)
             check(before.etag)
-            changed = apply(before.rendered(caller.base_url))
+            old = before.rendered(caller.base_url)
+            changed = apply(old)
+            if changed.get("bbox") == old.get("bbox") and not equal_json(
+                changed.get("geometry"), old.get("geometry")
+            ):
+                _forget_old_bbox(changed)
             return await self._store_change(writing, before, changed)
 
     async def remove(
@@ -97,6 +103,10 @@ class ItemWriter:
         """
         async with self._pool.acquire() as connection, connection.transaction():
             writing = await self.writing(connection, caller, collection)
+            kind = writing.place.kind
+            is_version = kind is not None and not RULES[kind].alone
+            if is_version:
+                await versions.lock_name_of(writing, item_id)
             before = await self._lock(writing, item_id)
             check(before.etag if before else None)
             if before is None:
@@ -109,6 +119,8 @@ class ItemWriter:
                 }
                 return await self._store_change(writing, before, dismissed)
             await records.delete_item(connection, writing.place, item_id)
+            if is_version:
+                await versions.close_gap(writing, item_id)
             return None
 
     async def writing(
@@ -164,10 +176,6 @@ class ItemWriter:
                 raise invalid(f"The {field} of an item cannot be changed.", fault)
         check_shape(changed)
         after = hrefs.strip_item(changed, writing.base_url)
-        moved = not equal_json(before.get("geometry"), after.get("geometry"))
-        if moved and before.get("bbox") == after.get("bbox"):
-            # The old box belongs to the old footprint; a new one was not given with the new.
-            after.pop("bbox", None)
         _fill_bbox(after)
         if same_json(after, before):
             return Written(after, stored.etag)
@@ -228,8 +236,12 @@ def _fill_shape(item: Document) -> None:
     for name, kind in (("links", list), ("assets", dict), ("stac_extensions", list)):
         if item.get(name) is None:
             item[name] = kind()
-    if isinstance(item["stac_extensions"], list):
-        item["stac_extensions"] = list(item["stac_extensions"])
+
+
+def _forget_old_bbox(item: Document) -> None:
+    """Take away a box that a patch has left where the footprint was before."""
+    if contradicts(item.get("bbox"), item.get("geometry")):
+        item.pop("bbox", None)
 
 
 def _fill_bbox(item: Document) -> None:

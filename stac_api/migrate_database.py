@@ -81,8 +81,8 @@ def handler(event: dict[str, Any], context: Any) -> None:
 def _migrate(end: float) -> list[str]:
     # Here, so that an answer is given also when one of these cannot be imported.
     from stac_api.database import database_of
+    from stac_api.logs import log_json
     from stac_api.migrate import migrate
-    from stac_api.observing import log_json
     from stac_api.settings import DatabaseSettings
 
     log_json("INFO")

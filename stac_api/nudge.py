@@ -3,9 +3,13 @@
 import asyncio
 import json
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import asyncpg
+from mlops.aws_clients import prompt_client
+
+if TYPE_CHECKING:
+    # The relay's package has no asyncpg.
+    import asyncpg
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +29,7 @@ class Nudge:
         self._queue_url = queue_url
         self._client = client
 
-    async def after_write(self, pool: asyncpg.Pool) -> None:
+    async def after_write(self, pool: "asyncpg.Pool") -> None:
         """Look, and send; to be called after each request that may have written.
 
         What was written is committed, and its answer stands whether the relay hears of it now or
@@ -40,9 +44,7 @@ class Nudge:
     def send(self, seconds: int = 0) -> None:
         """Tell the relay, after ``seconds``, to look at the outbox."""
         if self._client is None:
-            import boto3
-
-            self._client = boto3.client("sqs")
+            self._client = prompt_client("sqs")
         self._client.send_message(
             QueueUrl=self._queue_url, MessageBody=_MESSAGE, DelaySeconds=seconds
         )

@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from stac_api.documents import JSON_PATCH_TYPE
+from stac_api.openapi_answers import answers_of, headers_of
 
 Schema = dict[str, Any]
 
@@ -197,9 +198,8 @@ _PARAMETERS_OF: dict[tuple[str, str], Schema] = {
         k: v for k, v in _PARAMETERS.items() if k not in ("collections", "intersects")
     },
     ("get", "/collections"): {
-        k: v
-        for k, v in _PARAMETERS.items()
-        if k not in ("ids", "collections", "intersects", "query")
+        **{k: v for k, v in _PARAMETERS.items() if k not in ("collections", "intersects", "token")},
+        "offset": _COUNT,
     },
     ("delete", _COLLECTION): {"force": {"type": "boolean", "default": False}},
     ("get", f"{_COLLECTION}/browse"): {"start": _TEXT, "end": _TEXT},
@@ -228,11 +228,16 @@ def _complete(document: Schema) -> None:
     problem = {"description": "A problem", "content": _one("Problem", _PROBLEM)}
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
-            responses = operation["responses"]
+            responses = answers_of(method, path, operation["responses"])
             # FastAPI's own errors are answered as problems too.
             responses.pop("422", None)
             responses["4XX"] = problem
-            responses["503"] = {**problem, "description": "Try again after Retry-After"}
+            busy = {**problem, "description": "Try again after Retry-After"}
+            responses.setdefault("503", busy)
+            operation["responses"] = responses
+            headers = headers_of(method, path)
+            if headers:
+                operation.setdefault("parameters", []).extend(headers)
             body = _BODIES.get((method, path))
             if body is not None:
                 operation["requestBody"] = {"required": True, "content": body}

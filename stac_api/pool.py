@@ -1,16 +1,40 @@
 """The pool of database connections: bounded in number, and in how long one is waited for."""
 
+import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import asyncpg
 import orjson
+from asyncpg.transaction import Transaction
 
-from stac_api.database import connecting, database_of
+from stac_api.database import Database, GivenDatabase, database_of
 from stac_api.settings import Settings
 
 # How much longer than the server's own limit the client waits for a statement: a server that is
 # cut off cannot say that its limit has passed.
 _MARGIN = 5.0
+# How long a connection that comes back may take to end what was given up on it.
+_GIVE_BACK = 1.0
+
+
+class _Transaction(Transaction):  # type: ignore[misc]  # the library has no types
+    """A transaction that ends with its connection when the server did not answer in time.
+
+    It would not answer ROLLBACK either, and the library waits for that as long once more.
+    """
+
+    def __init__(self, connection: asyncpg.Connection, *options: Any) -> None:
+        super().__init__(connection, *options)
+        self._waiting_for = connection
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: Any
+    ) -> None:
+        if isinstance(error, TimeoutError):
+            self._waiting_for.terminate()
+            return
+        await super().__aexit__(kind, error, trace)
 
 
 class _Connection(asyncpg.Connection):  # type: ignore[misc]  # the library has no types
@@ -24,9 +48,19 @@ class _Connection(asyncpg.Connection):  # type: ignore[misc]  # the library has 
         """Nothing."""
         return ""
 
+    def transaction(
+        self,
+        *,
+        isolation: str | None = None,
+        readonly: bool = False,
+        deferrable: bool = False,
+    ) -> Transaction:
+        """A transaction that a server which does not answer cannot hold up."""
+        return _Transaction(self, isolation, readonly, deferrable)
+
 
 class BoundedPool(asyncpg.Pool):  # type: ignore[misc]  # the library has no types
-    """A pool whose ``acquire`` raises TimeoutError rather than wait for ever."""
+    """A pool that raises TimeoutError rather than wait for ever."""
 
     def __init__(self, patience: float, **arguments: Any) -> None:
         super().__init__(**arguments)
@@ -38,6 +72,10 @@ class BoundedPool(asyncpg.Pool):  # type: ignore[misc]  # the library has no typ
             timeout = self._patience
         # A free connection is had at once: a timer would only cost time.
         return super().acquire(timeout=timeout)
+
+    async def release(self, connection: Any, *, timeout: float | None = None) -> None:
+        """Take a connection back; one on which something was given up is not waited for long."""
+        await super().release(connection, timeout=_GIVE_BACK if timeout is None else timeout)
 
 
 async def _decode_json(connection: asyncpg.Connection) -> None:
@@ -55,7 +93,7 @@ async def create_pool(settings: Settings) -> BoundedPool:
     """The pool; it opens connections when they are needed, so the database may be away."""
     pool: BoundedPool = await BoundedPool(
         settings.pool_patience_seconds,
-        connect=connecting(database_of(settings)),
+        connect=_connecting(database_of(settings)),
         min_size=0,
         max_size=settings.pool_size,
         max_queries=50_000,
@@ -64,6 +102,8 @@ async def create_pool(settings: Settings) -> BoundedPool:
         loop=None,
         connection_class=_Connection,
         record_class=asyncpg.Record,
+        # To open one is waited for as to get one: a machine that is cut off refuses nobody.
+        timeout=settings.pool_patience_seconds,
         command_timeout=settings.statement_timeout_seconds + _MARGIN,
         server_settings={
             "search_path": "pgstac,public",
@@ -75,3 +115,21 @@ async def create_pool(settings: Settings) -> BoundedPool:
         },
     )
     return pool
+
+
+def _connecting(database: Database) -> Callable[..., Any]:
+    """A function that connects as asyncpg does, with the password as it is then."""
+
+    async def connect(*_: Any, **arguments: Any) -> asyncpg.Connection:
+        if isinstance(database, GivenDatabase):
+            return await asyncpg.connect(dsn=database.url(), **arguments)
+        url = await asyncio.to_thread(database.url)
+        try:
+            return await asyncpg.connect(dsn=url, **arguments)
+        except asyncpg.InvalidAuthorizationSpecificationError:
+            # The kind that InvalidPasswordError is of. The password was changed since.
+            if not await asyncio.to_thread(database.refresh):
+                raise
+            return await asyncpg.connect(dsn=await asyncio.to_thread(database.url), **arguments)
+
+    return connect

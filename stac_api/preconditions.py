@@ -12,14 +12,14 @@ def quoted(etag: str) -> str:
 
 def check_if_match(request: Request, etag: str | None) -> None:
     """412 when the request supposes another version than the present one, or than none."""
-    header = request.headers.get("if-match")
+    header = _listed(request, "if-match")
     if etag is None:
         if header is not None:
             raise Problem(412, "The record that If-Match supposes does not exist.")
         return
     if header is not None and not _names(header, etag, weak=False):
         raise Problem(412, "The record has changed since it was read: read it again and retry.")
-    if request.headers.get("if-none-match") is not None and is_unchanged(request, etag):
+    if is_unchanged(request, etag):
         raise Problem(412, "The record has the version that If-None-Match rules out.")
 
 
@@ -32,13 +32,18 @@ def require_if_match(request: Request) -> None:
 
 def is_unchanged(request: Request, etag: str) -> bool:
     """Whether a reader already has this version (304)."""
-    header = request.headers.get("if-none-match")
+    header = _listed(request, "if-none-match")
     return header is not None and _names(header, etag, weak=True)
 
 
 def wants_creation_only(request: Request) -> bool:
     """Whether a PUT is to create and never to replace."""
-    return request.headers.get("if-none-match", "").strip() == "*"
+    return (_listed(request, "if-none-match") or "").strip() == "*"
+
+
+def _listed(request: Request, name: str) -> str | None:
+    """A header that is a list, which may come in several lines; None where it does not come."""
+    return ", ".join(request.headers.getlist(name)) if name in request.headers else None
 
 
 def _names(header: str, etag: str, *, weak: bool) -> bool:

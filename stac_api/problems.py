@@ -1,5 +1,6 @@
 """Errors as RFC 9457 problem documents."""
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,8 +11,9 @@ import asyncpg
 import orjson
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mlops.request_ids import HEADER, bound
 from stac_api.observing import request_id_of
@@ -77,10 +79,45 @@ def faults_of(error: "ValidationError", *prefix: object) -> list[Fault]:
     ]
 
 
+class Failures:
+    """Middleware, innermost: answers what nobody expected, and who is cut short by a shutdown.
+
+    Inside of the others, so that their headers are in these answers too, and pages of other origins
+    can read them. What fails after an answer has begun is left to the server.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request."""
+        has_begun = scope["type"] != "http"
+
+        async def send_on(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_on)
+        except asyncio.CancelledError:
+            # The server stops and waits no longer. What was begun in the database is undone.
+            if not has_begun:
+                detail = "The server is being stopped; send the request again."
+                headers = {"Retry-After": "2"}
+                await answer(Request(scope), 503, detail, headers=headers)(scope, receive, send)
+            raise
+        except Exception as error:
+            if has_begun:
+                raise
+            await (await _on_failure(Request(scope), error))(scope, receive, send)
+
+
 def add_problem_handlers(app: Starlette) -> None:
     """Answer every exception that can reach the top with a problem document."""
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(ClientDisconnect, _on_disconnect)
     for kind, status in _STATUS_OF.items():
         app.add_exception_handler(kind, _handler(status))
     app.add_exception_handler(Exception, _on_failure)
@@ -117,7 +154,7 @@ def answer(
     request_id = request_id_of(request.scope)
     if request_id is not None:
         body["request_id"] = request_id
-        # Here, because the handler of unexpected errors answers outside of every middleware.
+        # Here, because what fails in a middleware is answered outside of every one of them.
         headers = {**(headers or {}), HEADER: request_id}
     return Response(orjson.dumps(body), status, headers=headers, media_type=MEDIA_TYPE)
 
@@ -131,6 +168,11 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     headers = dict(error.headers) if error.headers else None
     return answer(request, error.status_code, str(error.detail), headers=headers)
+
+
+async def _on_disconnect(request: Request, _: Exception) -> Response:
+    # Nobody is there to read it: so that the log tells of a request that broke off, and no failure.
+    return answer(request, 400, "The request broke off: send it again.")
 
 
 def _handler(status: int) -> Any:

@@ -27,6 +27,9 @@ from stac_api.problems import Problem, not_found
 # pgstac keeps a CHECK of the times in a collection and rebuilds it, over all its rows, whenever
 # an item falls outside. Wide from the start, it is never rebuilt.
 _ALL_TIME = "tstzrange('0001-01-01 00:00Z', '9999-12-31 23:59:59.999999Z', '[]')"
+# Who makes or drops a collection's table wants locks on pgstac's tables as a whole while holding
+# weaker ones: two of them at once would wait for each other.
+_TABLES_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('mlops.collections', 0))"
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,12 @@ async def insert_item(connection: asyncpg.Connection, place: Place, item: Docume
         return await _write_one(connection, _INSERT_ITEM, place, item)
     except asyncpg.UniqueViolationError as error:
         detail = f"Item {item['id']} exists already in collection {item['collection']}."
-        raise Problem(409, detail) from error
+        raise taken(error, detail) from error
+
+
+def taken(error: asyncpg.UniqueViolationError, detail: str) -> Problem:
+    """409 for an id that cannot be had, with ``detail`` unless the database's own rules say why."""
+    return Problem(409, detail if error.constraint_name else str(error))
 
 
 async def update_item(connection: asyncpg.Connection, place: Place, item: Document) -> str:
@@ -116,11 +124,16 @@ async def lock_items(
 ) -> frozenset[str]:
     """Which of these items there are; their rows are locked until the transaction ends."""
     # In order, so that two who lock some of the same do not wait for one another.
-    query = (
-        "SELECT id FROM pgstac.items WHERE collection = $1 AND id = ANY($2) ORDER BY id FOR UPDATE"
-    )
-    rows = await connection.fetch(query, collection, items)
+    rows = await connection.fetch(f"{_PRESENT} ORDER BY id FOR UPDATE", collection, items)
     return frozenset(row["id"] for row in rows)
+
+
+async def present_items(
+    connection: asyncpg.Connection, collection: str, items: list[str]
+) -> list[str]:
+    """Which of these items there are now, by id."""
+    rows = await connection.fetch(f"{_PRESENT} ORDER BY id", collection, items)
+    return [row["id"] for row in rows]
 
 
 async def insert_items(
@@ -131,9 +144,12 @@ async def insert_items(
     await connection.execute(statement, items, place.collection, leave_out)
 
 
-async def update_items(connection: asyncpg.Connection, place: Place, items: str) -> None:
-    """Store those items of a JSON array that are there, and differ from it, over their rows."""
-    await connection.execute(_UPDATE_ITEMS.format(place.table), items, place.collection)
+async def update_items(
+    connection: asyncpg.Connection, place: Place, items: str, present: Sequence[str]
+) -> None:
+    """Store the items of a JSON array whose rows are ``present``, and locked, where they differ."""
+    statement = _UPDATE_ITEMS.format(place.table)
+    await connection.execute(statement, items, place.collection, present)
 
 
 async def delete_item(connection: asyncpg.Connection, place: Place, item: str) -> None:
@@ -144,11 +160,12 @@ async def delete_item(connection: asyncpg.Connection, place: Place, item: str) -
 
 
 async def set_link(
-    connection: asyncpg.Connection, place: Place, items: list[str], link: Document
+    connection: asyncpg.Connection, place: Place, items: list[str], rel: str, link: Document | None
 ) -> None:
-    """Give items a link in place of those they have with the same relation type."""
+    """Give items a link, or none, in place of those they have with the same relation type."""
     statement = _SET_LINK.format(place.table)
-    await connection.execute(statement, place.collection, items, link["rel"], _text(link))
+    links = _text([link] if link else [])
+    await connection.execute(statement, place.collection, items, rel, links)
 
 
 async def footprint_of(
@@ -174,6 +191,7 @@ async def read_collection(
 
 async def insert_collection(connection: asyncpg.Connection, collection: Document) -> str:
     """Store a new collection, ready for items, and return its ETag; 409 when its id is taken."""
+    await connection.execute(_TABLES_LOCK)
     try:
         etag = await connection.fetchval(
             "INSERT INTO pgstac.collections AS c (content) VALUES ($1::text::jsonb)"
@@ -203,13 +221,19 @@ async def update_collection(connection: asyncpg.Connection, collection: Document
     )
 
 
-async def delete_collection(connection: asyncpg.Connection, collection: str) -> None:
-    """Remove a collection with all its items."""
+async def delete_collection(
+    connection: asyncpg.Connection, collection: str, *, with_items: bool
+) -> None:
+    """Remove a collection whose row is locked; 409 when it holds items, unless ``with_items``."""
+    # Before any look at items: who makes a table waits for all that have looked.
+    await connection.execute(_TABLES_LOCK)
+    if not with_items and await _holds_items(connection, collection):
+        detail = f"Collection {collection} holds items. Delete them, or add ?force=true."
+        raise Problem(409, detail)
     await connection.execute("SELECT pgstac.delete_collection($1)", collection)
 
 
-async def holds_items(connection: asyncpg.Connection, collection: str) -> bool:
-    """Whether a collection holds any item."""
+async def _holds_items(connection: asyncpg.Connection, collection: str) -> bool:
     query = "SELECT EXISTS (SELECT FROM pgstac.items WHERE collection = $1)"
     return bool(await connection.fetchval(query, collection))
 
@@ -226,6 +250,7 @@ _PLACE = _PLACE.format("")
 _READ_ITEM = """
     SELECT mlops.document_json(i) FROM {} i WHERE i.collection = $1 AND i.id = $2
 """
+_PRESENT = "SELECT id FROM pgstac.items WHERE collection = $1 AND id = ANY($2)"
 # The rows that the documents of a JSON array are stored as; the reverse of mlops.document. Written
 # out here: a function for it, called for each row, costs as much as the rest.
 _ROWS = """
@@ -234,7 +259,7 @@ _ROWS = """
             ELSE document->'properties'->>'datetime' END::timestamptz AS datetime,
         CASE WHEN ranged THEN document->'properties'->>'end_datetime'
             ELSE document->'properties'->>'datetime' END::timestamptz AS end_datetime,
-        document - '{{id,geometry,collection,type,pgstac:base_item}}'::text[] AS content
+        document - '{{id,geometry,collection,type}}'::text[] AS content
     FROM jsonb_array_elements($1::text::jsonb) document,
         LATERAL (SELECT document->'properties'->>'start_datetime' IS NOT NULL
             AND document->'properties'->>'end_datetime' IS NOT NULL AS ranged) times
@@ -257,8 +282,10 @@ _UPDATE = f"""
     WHERE i.collection = $2 AND i.id = d.id
 """  # noqa: S608 - constants only
 _UPDATE_ITEM = f"{_UPDATE} RETURNING mlops.etag(i)"
-_UPDATE_ITEMS = f"""{_UPDATE} AND (
+# 1 and 1.0 are equal as JSON values, and differ as texts.
+_UPDATE_ITEMS = f"""{_UPDATE} AND i.id = ANY($3::text[]) AND (
         i.content IS DISTINCT FROM d.content
+        OR i.content::text IS DISTINCT FROM d.content::text
         OR public.ST_AsBinary(i.geometry) IS DISTINCT FROM public.ST_AsBinary(d.geometry))
 """
 _SET_LINK = """
@@ -266,7 +293,7 @@ _SET_LINK = """
     SET content = jsonb_set(i.content, '{{links}}', (
         SELECT coalesce(jsonb_agg(link) FILTER (WHERE link->>'rel' <> $3), '[]')
         FROM jsonb_array_elements(i.content->'links') link
-    ) || jsonb_build_array($4::text::jsonb))
+    ) || $4::text::jsonb)
     WHERE i.collection = $1 AND i.id = ANY($2)
 """
 _FOOTPRINT = """
@@ -295,6 +322,7 @@ def _stored_item(document: bytes | None) -> Stored | None:
 
 async def _prepare(connection: asyncpg.Connection, collection: str) -> None:
     """Make the table for a collection's items, if there is none."""
+    await connection.execute(_TABLES_LOCK)
     await connection.execute(
         f"SELECT pgstac.check_partition($1, {_ALL_TIME}, {_ALL_TIME})", collection
     )
@@ -309,5 +337,5 @@ async def _write_one(
     return cast(str, etag)
 
 
-def _text(document: Document) -> str:
+def _text(document: Document | list[Document]) -> str:
     return orjson.dumps(document).decode()

@@ -24,8 +24,8 @@ import psycopg
 from mlops.event_bridge import MOST_BYTES, MOST_ENTRIES, EventBridgeBus
 from mlops.events import BusEvent
 from stac_api.database import Database, database_of
+from stac_api.logs import log_json
 from stac_api.nudge import Nudge
-from stac_api.observing import log_json
 from stac_api.outbox import Waiting, read_waiting, remove, seconds_of_oldest
 from stac_api.settings import DatabaseSettings
 

@@ -84,8 +84,8 @@ class Settings(DatabaseSettings):
     root_path: str = ""
     """Path prefix that a proxy strips before the request arrives."""
     trusted_proxies: CommaSeparated = []
-    """Addresses and networks of proxies whose ``Forwarded`` and ``X-Forwarded-*`` headers are
-    believed; ``*`` where nothing but a proxy can reach the API."""
+    """Addresses and networks of proxies whose ``X-Forwarded-*`` headers, or ``Forwarded`` where
+    there are none, are believed; ``*`` where nothing but one proxy can reach the API."""
     cors_origins: CommaSeparated = ["*"]
     """Origins whose pages may read; with ``*`` they may not write."""
     trusted_hosts: CommaSeparated = ["*"]

@@ -1,9 +1,10 @@
 """What a job tells of itself while it runs: metrics, log and heartbeat, beside pgstac.
 
-Metrics keep their whole history here; the item holds the last finite value of each of the first
-2,000, so it stays small and searchable.
+Metrics keep their whole history here; the item holds the last finite value of each, so it stays
+small and searchable.
 """
 
+import logging
 import math
 from datetime import datetime
 from typing import Annotated, Any
@@ -27,6 +28,8 @@ from stac_api.rules import now
 from stac_api.settings import Settings
 from stac_api.validation import parse_time
 
+logger = logging.getLogger(__name__)
+
 router = Routes("Tracking")
 
 _METRICS = "/collections/{collection_id}/items/{item_id}/metrics"
@@ -34,8 +37,6 @@ _LOG = "/collections/{collection_id}/items/{item_id}/log"
 _MAX_BATCH_BYTES = 1 << 20
 _MAX_LOG_BYTES = 1 << 20
 _PAGE = 10_000
-# How many names of metrics an item has: it must stay small enough to be changed when its run ends.
-_MAX_NAMES = 2_000
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
@@ -81,7 +82,9 @@ async def send_metrics(collection_id: str, item_id: str, request: Request) -> Re
         raise invalid("The batch of metrics is not valid.", *faults_of(error)) from error
     async with request.app.state.pool.acquire() as connection, connection.transaction():
         if batch.points or batch.progress is not None:
-            await _store_batch(connection, principal, collection_id, item_id, batch)
+            # The rest of an item's size is for what else the system has to say of the run.
+            room = request.app.state.settings_mlops.max_body_bytes // 2
+            await _store_batch(connection, principal, collection_id, item_id, batch, room)
         else:
             attempt = await _current_attempt(connection, collection_id, item_id)
             _require_attempt(batch.attempt, attempt)
@@ -169,6 +172,7 @@ async def _store_batch(
     collection: str,
     item: str,
     batch: Batch,
+    room: int,
 ) -> None:
     place = await records.place_of(connection, collection, writing=True)
     stored = await records.lock_item(connection, collection, item)
@@ -186,20 +190,22 @@ async def _store_batch(
         _ADD_POINT,
         [(collection, item, batch.attempt, p.name, p.step, p.time, p.value) for p in batch.points],
     )
-    _update_last_values(properties, batch)
+    _update_last_values(document, batch, room)
     properties["updated"] = now()
     await records.update_item(connection, place, document)
 
 
-def _update_last_values(properties: Document, batch: Batch) -> None:
-    metrics: dict[str, float] = dict(properties.get("mlops:metrics") or {})
+def _update_last_values(document: Document, batch: Batch, room: int) -> None:
+    properties = document["properties"]
+    known: dict[str, float] = properties.get("mlops:metrics") or {}
     # A value that is not finite is no JSON number: it stays in the history.
-    for point in batch.points:
-        is_new = point.name not in metrics
-        if math.isfinite(point.value) and not (is_new and len(metrics) >= _MAX_NAMES):
-            metrics[point.name] = point.value
-    if metrics:
-        properties["mlops:metrics"] = metrics
+    fresh = {p.name: p.value for p in batch.points if math.isfinite(p.value)}
+    if known or fresh:
+        properties["mlops:metrics"] = known | fresh
+    if len(orjson.dumps(document)) > room:
+        # A run is not ended for the number of its metrics, and its item can be written further.
+        logger.warning("run %s has too many metrics for its item: no more names", document["id"])
+        properties["mlops:metrics"] = known | {n: fresh[n] for n in fresh.keys() & known.keys()}
     if batch.progress is not None:
         properties["mlops:progress"] = max(batch.progress, properties.get("mlops:progress") or 0.0)
 
@@ -207,7 +213,8 @@ def _update_last_values(properties: Document, batch: Batch) -> None:
 async def _current_attempt(connection: asyncpg.Connection, collection: str, item: str) -> int:
     attempt = await connection.fetchval(
         "SELECT (content->'properties'->>'mlops:attempt')::int FROM pgstac.items"
-        " WHERE collection = $1 AND id = $2",
+        # Who deletes the run waits until what is told of it is there, and deletes that too.
+        " WHERE collection = $1 AND id = $2 FOR KEY SHARE",
         *(collection, item),
     )
     if attempt is None:

@@ -7,6 +7,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 
+from mlops.aws_secrets import SecretError
 from stac_api.problems import answer
 
 logger = logging.getLogger(__name__)
@@ -22,6 +23,11 @@ _AWAY: tuple[type[Exception], ...] = (
     asyncpg.CrashShutdownError,
     # A replica that was asked before it took over.
     asyncpg.ReadOnlySQLTransactionError,
+    # Nobody gets in: while its password is changed, or kept where it cannot be read or is missing.
+    asyncpg.InvalidAuthorizationSpecificationError,
+    SecretError,
+    # It is being made or restored.
+    asyncpg.InvalidCatalogNameError,
 )
 _BUSY: tuple[type[Exception], ...] = (
     TimeoutError,

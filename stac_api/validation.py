@@ -22,9 +22,8 @@ _RFC3339 = re.compile(
     r"\A\d{4}-\d{2}-\d{2}[Tt]([01]\d|2[0-3]):\d{2}:\d{2}(\.\d+)?([Zz]|[+-]\d{2}:\d{2})\Z",
     re.ASCII,
 )
-# Finer than a microsecond.
-_FINER = re.compile(r"\.\d{7}", re.ASCII)
 _LAST = datetime.max.replace(tzinfo=UTC)
+_FINER = re.compile(r"\.\d{6}\d*[1-9]", re.ASCII)
 _TIMES = (
     "datetime",
     "start_datetime",
@@ -105,8 +104,8 @@ def parse_time(value: object) -> datetime:
     except (ValueError, OverflowError) as error:
         raise ValueError(f"is not a time: {error}") from error
     if time == _LAST and _FINER.search(value):
-        # The database would round it up.
-        raise ValueError("is not a time: year 10000 is out of range")
+        # The database rounds to microseconds where Python cuts off.
+        raise ValueError("is not a time: the last that is kept is 9999-12-31T23:59:59.999999Z")
     return time
 
 

@@ -32,7 +32,7 @@ from mlops.engines.local import LocalEngine
 from mlops.events import Function
 from mlops.storage import ObjectStore, StorageError, open_store
 from stac_api.app import create_app
-from stac_api.observing import AddRequestId
+from stac_api.logs import AddRequestId
 from stac_api.settings import CommaSeparated
 from stac_api.settings import Settings as ApiSettings
 

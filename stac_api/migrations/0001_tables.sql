@@ -46,6 +46,14 @@ CREATE TABLE mlops.open_runs (
     PRIMARY KEY (collection, item)
 );
 
+-- Runs that were deleted. Jobs, their tokens and models are known by the id of their run: another run
+-- of the same id would get what belongs to the former.
+CREATE TABLE mlops.former_runs (
+    collection text NOT NULL,
+    item text NOT NULL,
+    PRIMARY KEY (collection, item)
+);
+
 CREATE TABLE mlops.heartbeats (
     collection text NOT NULL,
     item text NOT NULL,

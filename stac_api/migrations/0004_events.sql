@@ -36,8 +36,9 @@ LANGUAGE sql SET search_path = mlops, pgstac, public AS $$
     INSERT INTO outbox (detail_type, workspace, collection, item, attempt, etag)
     VALUES (
         type, in_workspace, changed.collection, changed.id,
-        CASE jsonb_typeof(properties->'mlops:attempt')
-            WHEN 'number' THEN (properties->>'mlops:attempt')::numeric::int END,
+        -- Anybody's items may have a property of that name.
+        CASE WHEN mlops.number(properties->'mlops:attempt') BETWEEN 1 AND 2147483647
+            THEN (properties->>'mlops:attempt')::numeric::int END,
         etag
     )
     RETURNING seq;
@@ -93,8 +94,15 @@ BEGIN
             RETURNING * INTO was;
         IF FOUND THEN
             DELETE FROM outbox WHERE seq = was.event;
+            DELETE FROM former_runs f WHERE f.collection = NEW.collection AND f.item = NEW.id;
             IF was.etag = mlops.etag(NEW) THEN RETURN NULL; END IF;
             before := was.before;
+        ELSIF kind = 'training-run' AND EXISTS (
+            SELECT FROM former_runs f WHERE f.collection = NEW.collection AND f.item = NEW.id)
+        THEN
+            RAISE unique_violation USING MESSAGE = format(
+                'Run %s was deleted, and its id is not given again: leave the id out, or choose another.',
+                NEW.id);
         END IF;
     END IF;
 
@@ -104,10 +112,13 @@ BEGIN
             CASE WHEN TG_OP <> 'DELETE' THEN mlops.etag(changed) END);
     END IF;
     IF TG_OP = 'DELETE' THEN
+        IF kind = 'training-run' THEN
+            INSERT INTO former_runs VALUES (OLD.collection, OLD.id) ON CONFLICT DO NOTHING;
+        END IF;
         -- Once in a transaction: each look goes through all that vacuum has not taken away yet.
         IF NOT EXISTS (SELECT FROM replaced WHERE transaction = pg_current_xact_id()) THEN
             DELETE FROM replaced WHERE ctid = ANY (ARRAY(
-                SELECT ctid FROM replaced WHERE transaction < pg_current_xact_id()
+                SELECT ctid FROM replaced WHERE transaction <> pg_current_xact_id()
                 FOR UPDATE SKIP LOCKED));
         END IF;
         INSERT INTO replaced
@@ -130,8 +141,10 @@ BEGIN
     IF to_regclass(format('pgstac._items_%s', OLD.key)) IS NULL THEN
         RETURN OLD;
     END IF;
-    -- Whoever writes an item now is done before, or finds no collection after.
-    EXECUTE format('LOCK TABLE pgstac._items_%s IN ACCESS EXCLUSIVE MODE', OLD.key);
+    -- Whoever writes an item now is done before, or finds no collection after. Who reads holds
+    -- pgstac.items and then asks for this table, which is dropped in that order too: to keep
+    -- readers out here already would be the other way round.
+    EXECUTE format('LOCK TABLE pgstac._items_%s IN EXCLUSIVE MODE', OLD.key);
     IF OLD.content->>'mlops:events' = 'true' THEN
         PERFORM add_event(
             'item.deleted', OLD.content->>'mlops:workspace', i, i.content->'properties', NULL)

@@ -22,9 +22,11 @@ _DESCRIPTIVE = frozenset(
 def check_only_description_changed(what: str, before: Document, after: Document) -> None:
     """409 when more than the description of an immutable item changed."""
     faults = changed_properties(before, after, allowed=_DESCRIPTIVE)
-    for part in ("geometry", "bbox", "assets", "links"):
-        if not equal_json(before.get(part), after.get(part)):
-            faults.append(Fault(pointer(part), "cannot be changed"))
+    faults += [
+        Fault(pointer(part), "cannot be changed")
+        for part in sorted((before.keys() | after.keys()) - {"properties"})
+        if not equal_json(before.get(part), after.get(part))
+    ]
     if faults:
         raise Problem(409, f"{what} is immutable: make a new version instead.", faults)
 

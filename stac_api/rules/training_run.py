@@ -52,6 +52,7 @@ class TrainingRunRules:
         properties["mlops:attempt"] = 1
         properties["mlops:requested_by"] = writing.principal.name
         item.setdefault("assets", {})
+        _check_links(item)
         item["links"].append(
             {
                 "rel": Rel.WORKSPACE.value,
@@ -69,10 +70,11 @@ class TrainingRunRules:
         """Hold every change to the rules of the run's status and of who may write what."""
         _check_asked(before, after)
         _check_status(writing, before, after)
+        # Without them nobody checks, or finds, what their fields say.
+        add_extensions(after, MLOPS, ML_AOI, *([FILE] if after.get("assets") else []))
         if writing.principal.measures(after["collection"], after["id"]):
             _check_attempt(writing, before, after)
             _check_record(after)
-            add_extensions(after, *([FILE] if after.get("assets") else []))
         else:
             _check_user_change(before, after)
 
@@ -100,6 +102,17 @@ def _check_request(properties: Document, engines: list[str]) -> RunRequest:
     if faults:
         raise invalid("The run asks for something that is not possible here.", *faults)
     return request
+
+
+def _check_links(item: Document) -> None:
+    """What a run leads to, and where it belongs, is not its client's to say."""
+    faults = [
+        Fault(pointer("links", index, "rel"), "is written by the system; leave the link out")
+        for index, link in enumerate(item["links"])
+        if isinstance(link, dict) and link.get("rel") in (Rel.MODEL, Rel.WORKSPACE)
+    ]
+    if faults:
+        raise invalid("The run has links that are the system's.", *faults)
 
 
 def _request_faults(error: ValidationError) -> list[Fault]:

@@ -27,10 +27,7 @@ class Version:
 
 async def find(writing: Writing, name: str, origin: str) -> Stored | None:
     """The version of ``name`` that ``origin`` made, under the name's lock; None if none did."""
-    await writing.connection.execute(
-        "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))",
-        f"mlops.versions:{writing.place.collection}/{name}",
-    )
+    await _lock(writing, name)
     item = await writing.connection.fetchval(
         "SELECT item FROM mlops.versions WHERE collection = $1 AND name = $2 AND origin = $3",
         *(writing.place.collection, name, origin),
@@ -81,17 +78,62 @@ async def link_older(writing: Writing, item: Document, name: str) -> None:
     if not older:
         return
     latest = _link(Rel.LATEST_VERSION, collection, item["id"])
-    await records.set_link(writing.connection, writing.place, older, latest)
+    await records.set_link(writing.connection, writing.place, older, Rel.LATEST_VERSION, latest)
     predecessors = [
         link["href"].rsplit("/", 1)[-1]
         for link in item["links"]
         if link["rel"] == Rel.PREDECESSOR_VERSION
     ]
     successor = _link(Rel.SUCCESSOR_VERSION, collection, item["id"])
-    await records.set_link(writing.connection, writing.place, predecessors, successor)
+    await records.set_link(
+        writing.connection, writing.place, predecessors, Rel.SUCCESSOR_VERSION, successor
+    )
+
+
+async def lock_name_of(writing: Writing, item: str) -> None:
+    """Lock the name that an item is a version of; call it before the item itself is locked."""
+    name = await writing.connection.fetchval(_NAME_OF, writing.place.collection, item)
+    if name is not None:
+        await _lock(writing, name)
+
+
+async def close_gap(writing: Writing, item: str) -> None:
+    """After a version was removed: point those before and behind it to each other."""
+    collection = writing.place.collection
+    rows = await writing.connection.fetch(_AROUND, collection, item)
+    before = [row["item"] for row in rows if row["is_before"]]
+    behind = [row["item"] for row in rows if not row["is_before"]]
+    changes: list[tuple[list[str], Rel, str | None]] = [
+        (before[-1:], Rel.SUCCESSOR_VERSION, behind[0] if behind else None),
+        (behind[:1], Rel.PREDECESSOR_VERSION, before[-1] if before else None),
+    ]
+    if before and not behind:
+        changes.append((before, Rel.LATEST_VERSION, before[-1]))
+    for items, rel, target in changes:
+        link = _link(rel, collection, target) if target else None
+        await records.set_link(writing.connection, writing.place, items, rel, link)
 
 
 _VERSION_RELS = frozenset({Rel.LATEST_VERSION, Rel.PREDECESSOR_VERSION, Rel.SUCCESSOR_VERSION})
+
+
+_NAME_OF = "SELECT name FROM mlops.versions WHERE collection = $1 AND item = $2"
+# The versions of the same name that are there still.
+_AROUND = """
+    SELECT v.item, v.version < gone.version AS is_before
+    FROM mlops.versions gone
+    JOIN mlops.versions v ON v.collection = gone.collection AND v.name = gone.name
+    JOIN pgstac.items i ON i.collection = v.collection AND i.id = v.item
+    WHERE gone.collection = $1 AND gone.item = $2 AND v.item <> $2
+    ORDER BY v.version
+"""
+
+
+async def _lock(writing: Writing, name: str) -> None:
+    await writing.connection.execute(
+        "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))",
+        f"mlops.versions:{writing.place.collection}/{name}",
+    )
 
 
 async def _newest(writing: Writing, name: str) -> str | None:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,12 @@ import pytest
 from pydantic import SecretStr
 
 from infra.local.postgres import Cluster
+from stac_api.aws_lambda import LambdaApi
 from stac_api.migrate import migrate
 from stac_api.settings import Settings
-from tests.conftest import serving
+from tests.conftest import ApiServer, serving
 from tests.integration.conftest import dataset_item, run_item
+from tests.integration.test_aws_lambda import event
 
 CLIENTS = 16
 RUNS = "/collections/alps-training-runs/items"
@@ -167,6 +170,130 @@ def test_killed_under_load_and_restarted(own_cluster: Cluster, tmp_path: Path) -
         assert not load.faults, load.faults[:5]
         assert load.answers[503] > 0, "nothing was refused: the fault was not felt"
         check(load, own_cluster.url(port))
+
+
+@contextlib.contextmanager
+def frozen(cluster: Cluster) -> Iterator[None]:
+    """The server takes what is sent to it and answers nothing, as one does that is cut off."""
+    pid = int((cluster.data / "postmaster.pid").read_text().split()[0])
+    processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    for process in processes:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.resume()
+
+
+def test_a_function_that_slept_does_not_wait_for_a_new_connection(
+    own_cluster: Cluster, tmp_path: Path
+) -> None:
+    port = own_cluster.port()
+    assert port is not None
+    settings = Settings(
+        database_url=SecretStr(own_cluster.url(port)),
+        storage=str(tmp_path / "store"),
+        token_secret=SecretStr(secrets.token_hex(32)),
+        pool_patience_seconds=2,
+    )
+    api, read = LambdaApi(settings), event("GET", "/collections")
+    try:
+        assert api(read, None)["statusCode"] == 200
+        with frozen(own_cluster):
+            api.distrust_connections()
+            begin = time.monotonic()
+            assert api(read, None)["statusCode"] == 503
+            assert time.monotonic() - begin < 5, "API Gateway gives up after half a minute"
+        assert api(read, None)["statusCode"] == 200
+    finally:
+        api.close()
+
+
+@pytest.mark.parametrize("what", ["password", "database", "secret"])
+def test_nobody_gets_in(api_server: ApiServer, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    """As while a password is rotated, a database restored, or Secrets Manager away."""
+    assert api_server.settings.database_url is not None
+    url = api_server.settings.database_url.get_secret_value()
+    changes: dict[str, Any] = {
+        "password": {"database_url": SecretStr(url.replace("@", "x@"))},
+        "database": {"database_url": SecretStr(f"{url}_none")},
+        "secret": {
+            "database_url": None,
+            "database_secret_arn": "arn:aws:secretsmanager:eu-west-1:000000000000:secret:s",
+        },
+    }
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
+        monkeypatch.setenv(name, "eu-west-1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    with serving(api_server.settings.model_copy(update=changes[what])) as away:
+        for path in ("/collections", "/healthz/ready"):
+            answer = httpx.get(away + path, timeout=30)
+            assert answer.status_code == 503, answer.text
+            assert "Retry-After" in answer.headers
+
+
+def test_who_asks_a_database_that_answers_nothing_is_told_in_time(
+    own_cluster: Cluster, tmp_path: Path
+) -> None:
+    port = own_cluster.port()
+    assert port is not None
+    settings = Settings(
+        database_url=SecretStr(own_cluster.url(port)),
+        storage=str(tmp_path / "store"),
+        token_secret=SecretStr(secrets.token_hex(32)),
+        statement_timeout_seconds=1,
+        pool_patience_seconds=2,
+    )
+    dataset = "/collections/alps-training-data/items/fields-v1"
+    patch = {"properties": {"title": "said into the void"}}
+    asked: list[tuple[str, str, Any]] = [
+        ("GET", "/healthz/ready", None),
+        ("GET", dataset, None),
+        ("PATCH", dataset, patch),
+        ("DELETE", dataset, None),
+    ]
+    with serving(settings) as url, ThreadPoolExecutor(len(asked)) as threads:
+        httpx.post(f"{url}/workspaces", json={"id": "alps"}).raise_for_status()
+        httpx.post(
+            f"{url}/collections/alps-training-data/items", json=dataset_item()
+        ).raise_for_status()
+
+        def send(method: str, path: str, body: Any) -> tuple[int, float]:
+            begin = time.monotonic()
+            headers = {} if body is None else MERGE_PATCH
+            answer = httpx.request(method, url + path, json=body, headers=headers, timeout=60)
+            assert "Retry-After" in answer.headers
+            return answer.status_code, time.monotonic() - begin
+
+        def hold_a_connection() -> None:
+            with psycopg.connect(own_cluster.url(port)) as holder:
+                holder.execute("SELECT FROM pgstac.items FOR UPDATE")
+                time.sleep(0.5)
+
+        # So that there is an open connection for each: with none a request does not get as far.
+        holding = threads.submit(hold_a_connection)
+        time.sleep(0.2)
+        warm = {"properties": {"title": "waits"}}
+        waiting = [
+            threads.submit(httpx.patch, url + dataset, json=warm, headers=MERGE_PATCH)
+            for _ in range(len(asked) - 1)
+        ]
+        httpx.get(f"{url}/healthz/ready").raise_for_status()
+        for done in waiting:
+            done.result().raise_for_status()
+        holding.result()
+        with frozen(own_cluster):
+            told = list(threads.map(lambda one: send(*one), asked))
+        assert {status for status, _ in told} == {503}
+        # The client's patience is a little more than the server's limit, and is not had twice.
+        slowest = settings.statement_timeout_seconds + 5 + 2
+        assert told[0][1] < 4, "readiness has a limit of its own"
+        assert max(seconds for _, seconds in told) < slowest, told
+        wait_until_ready(url)
+        assert httpx.patch(url + dataset, json=patch, headers=MERGE_PATCH).status_code == 204
+        assert httpx.delete(url + dataset).status_code == 204
 
 
 def check(load: Load, database_url: str) -> None:

@@ -34,7 +34,7 @@ from mlops.events import (
     scheduled_event,
 )
 from mlops.storage.hrefs import key_of
-from stac_api.observing import AddRequestId
+from stac_api.logs import AddRequestId
 from tests.conftest import ApiServer
 from tests.integration.conftest import run_item
 from tests.stac_schemas import faults

@@ -2,6 +2,8 @@
 
 import json
 import secrets
+import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -254,6 +256,25 @@ class TestNudge:
             workspace(user("ada", "POST", "/workspaces", {"id": "jura"}), None)["statusCode"] == 201
         )
         assert len(aws.messages(queue)) == 1, "the next write makes it good"
+
+    def test_a_queue_that_answers_nothing_holds_no_write_up(
+        self, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Beyond the function's time its caller would be told of a failure, and it is written."""
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+            monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", endpoint)
+            api = LambdaApi(settings)
+            try:
+                assert api(user("ada", "POST", "/workspaces", {"id": "alps"}), None)
+                begin = time.monotonic()
+                items = "/collections/alps-training-data/items"
+                api(user("ada", "POST", items, dataset_item()), None)
+                posted = api(user("ada", "POST", RUNS, run_item()), None)
+                assert posted["statusCode"] == 201
+                assert time.monotonic() - begin < 29
+            finally:
+                api.close()
 
     def relay(self, database_url: str) -> None:
         with psycopg.connect(database_url, autocommit=True) as connection:

@@ -129,6 +129,26 @@ def test_items_of_other_tools_have_none(client: httpx.Client, database_url: str)
     assert told(database_url) == []
 
 
+def test_items_of_other_tools_may_be_of_another_version(
+    client: httpx.Client, database_url: str
+) -> None:
+    """pgstac keeps their stac_version then, beside what differs from their collection's assets."""
+    defined = {"type": "image/tiff", "roles": ["data"], "title": "Data"}
+    collection = {**plain_collection("loaded"), "item_assets": {"data": defined}}
+    assert client.post("/collections", json=collection).status_code == 201
+    item = {**plain_item(), "collection": "loaded", "stac_version": "1.0.0"}
+    item["assets"] = {"data": {"href": "s3://bucket/key.tif", **defined}}
+    bare = {**item, "id": "bare", "assets": {"other": {"href": "s3://bucket/other.tif"}}}
+    for loaded in (item, bare):
+        call(database_url, "create_item", loaded)
+        url = f"/collections/loaded/items/{loaded['id']}"
+        read = client.get(url).json()
+        assert (read["assets"], read["stac_version"]) == (loaded["assets"], "1.0.0")
+        assert [link["rel"] for link in read["links"]] == ["self", "root", "parent", "collection"]
+        assert client.patch(url, json={"properties": {"title": "x"}}).status_code == 204
+        assert client.get(url).json()["assets"] == loaded["assets"]
+
+
 @pytest.mark.parametrize("loaded_by_others", [True, False])
 def test_pages_go_on_where_they_ended_whatever_the_value(
     client: httpx.Client, database_url: str, loaded_by_others: bool

@@ -1,6 +1,7 @@
 """Links, methods and headers that browsers and clients of a STAC API rely on."""
 
-from typing import Any
+import hashlib
+from typing import Any, ClassVar
 
 import httpx
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from mlops.api import Api
 from stac_api import browsing
 from tests.integration.conftest import run_item
+from tests.integration.test_pystac_client import collection
 
 RUNS, DATA = "alps-training-runs", "alps-training-data"
 
@@ -151,6 +153,91 @@ class TestMethods:
         assert http.options("/nowhere").status_code == 404
         assert http.head("/nowhere").status_code == 404
         assert http.head(f"/collections/{DATA}/items/none").content == b""
+
+
+class TestDescription:
+    """What ``/api`` says of an answer is what is answered."""
+
+    ITEM = f"/collections/{DATA}/items/fields-v1"
+    RUN_LOG = f"/collections/{RUNS}/items/a-run/log"
+    WHOLE: ClassVar = {"Prefer": "return=representation"}
+
+    @pytest.mark.parametrize(
+        ("method", "path", "route", "headers", "status"),
+        [
+            ("GET", ITEM, "/collections/{collection_id}/items/{item_id}", {}, 200),
+            (
+                "GET",
+                ITEM,
+                "/collections/{collection_id}/items/{item_id}",
+                {"If-None-Match": "*"},
+                304,
+            ),
+            ("PATCH", ITEM, "/collections/{collection_id}/items/{item_id}", {}, 204),
+            ("PATCH", ITEM, "/collections/{collection_id}/items/{item_id}", WHOLE, 200),
+            ("PATCH", "/collections/scenes", "/collections/{collection_id}", {}, 204),
+            ("GET", f"/collections/{DATA}/items", "/collections/{collection_id}/items", {}, 200),
+            ("GET", "/search", "/search", {}, 200),
+            ("GET", "/queryables", "/queryables", {}, 200),
+            ("GET", RUN_LOG, "/collections/{collection_id}/items/{item_id}/log", {}, 200),
+            ("GET", "/healthz", "/healthz", {}, 200),
+        ],
+    )
+    def test_of_answers(
+        self,
+        http: httpx.Client,
+        workspace: Api,
+        method: str,
+        path: str,
+        route: str,
+        headers: dict[str, str],
+        status: int,
+    ) -> None:
+        workspace.create_item(RUNS, {**run_item(), "id": "a-run"})
+        http.post("/collections", json=collection("scenes")).raise_for_status()
+        body = {"title": "x"} if path == "/collections/scenes" else {"properties": {"title": "x"}}
+        sent = body if method == "PATCH" else None
+        answer = http.request(method, path, headers=headers, json=sent)
+        assert answer.status_code == status
+        operation = http.get("/api").json()["paths"][route][method.lower()]
+        content = operation["responses"][str(status)].get("content", {})
+        given = answer.headers.get("Content-Type", "").split(";")[0]
+        assert list(content) == ([given] if given else [])
+        told = {p["name"] for p in operation.get("parameters", []) if p["in"] == "header"}
+        assert headers.keys() <= told
+
+    def test_of_the_parameters_of_collections(self, http: httpx.Client) -> None:
+        operation = http.get("/api").json()["paths"]["/collections"]["get"]
+        names = {parameter["name"] for parameter in operation["parameters"]}
+        assert http.get("/collections", params={"offset": 1}).status_code == 200
+        assert http.get("/collections", params={"token": "x"}).status_code == 400
+        assert {"offset", "ids", "query"} <= names
+        assert "token" not in names
+
+
+class TestFiles:
+    def test_a_file_is_sent_as_it_is(self, http: httpx.Client) -> None:
+        """Not compressed: it is packed already, and parts of it are asked for by their bytes."""
+        content = b"a row of a table\n" * 500
+        digest = hashlib.sha256(content).hexdigest()
+        path = f"/assets/alps/training-data/blobs/{digest[:2]}/{digest}"
+        assert http.put(path, content=content).status_code == 201
+        got, headed = http.get(path), http.head(path)
+        assert got.content == content
+        assert "Content-Encoding" not in got.headers
+        assert got.headers["Content-Length"] == str(len(content))
+        for name in ("Content-Type", "Content-Length", "ETag", "Accept-Ranges", "Vary"):
+            assert headed.headers.get(name) == got.headers.get(name), name
+        part = http.get(path, headers={"Range": "bytes=2-5", "If-Range": got.headers["ETag"]})
+        assert (part.status_code, part.content) == (206, content[2:6])
+        for ranges in ("bytes=-6", "bytes=8494-", "bytes=8494-9999", "bytes=8494-8495,8496-"):
+            part = http.get(path, headers={"Range": ranges})
+            assert part.status_code == 206, ranges
+        for ranges in ("chars=1-2", "bytes=6-2", "bytes=", "bytes=a-b", "bytes=-", "2-5"):
+            whole = http.get(path, headers={"Range": ranges})
+            assert (whole.status_code, whole.content) == (200, content), ranges
+        beyond = http.get(path, headers={"Range": "bytes=9999-"})
+        assert (beyond.status_code, beyond.headers["Content-Range"]) == (416, "bytes */8500")
 
 
 class TestPreferences:

@@ -3,16 +3,19 @@
 import json
 import logging
 import re
+import socket
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import psycopg
 import pytest
 
 from mlops.api import Api
-from stac_api.observing import AddRequestId, JsonLines
+from stac_api.logs import AddRequestId, JsonLines
 from stac_api.outbox import relay
 from tests.conftest import ApiServer, serving
 from tests.integration.conftest import run_item
@@ -91,6 +94,32 @@ class TestLog:
         assert (line["method"], line["path"], line["status"]) == ("POST", RUNS, 201)
         assert line["milliseconds"] > 0
 
+    @pytest.mark.usefixtures("workspace")
+    @pytest.mark.parametrize("path", ["/search", RUNS, "/assets/alps/training-data/blobs"])
+    def test_of_a_request_that_breaks_off(
+        self, api_server: ApiServer, caplog: pytest.LogCaptureFixture, path: str
+    ) -> None:
+        """It is the caller's doing: no failure of ours, and nothing that anybody looks into."""
+        method = "POST"
+        if path.startswith("/assets"):
+            method, path = "PUT", f"{path}/aa/{'a' * 64}"
+        address = urlsplit(api_server.url)
+        head = (
+            f"{method} {path} HTTP/1.1\r\nHost: x\r\nX-Request-Id: broken-off\r\n"
+            "Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+        )
+        caplog.handler.addFilter(AddRequestId())
+        with caplog.at_level(logging.INFO):
+            with socket.create_connection((address.hostname, address.port)) as connection:
+                connection.sendall(head.encode())
+                # Read as far as it has come, so that the handler waits for the rest.
+                time.sleep(0.3)
+            until = time.monotonic() + 10
+            while not (lines := _of_request(caplog, "broken-off")) and time.monotonic() < until:
+                time.sleep(0.05)
+        assert [line.status for line in lines] == [400]  # type: ignore[attr-defined]
+        assert {record.levelname for record in caplog.records} == {"INFO"}
+
     def test_of_an_exception(self) -> None:
         try:
             raise ValueError("what went wrong")
@@ -159,6 +188,14 @@ class TestTooMuch:
             assert int(answer.headers["Retry-After"]) > 0
             holder.rollback()
             assert client.patch(path, json=patch, headers=headers).status_code == 204
+
+
+def _of_request(caplog: pytest.LogCaptureFixture, request_id: str) -> list[logging.LogRecord]:
+    return [
+        record
+        for record in caplog.records
+        if record.name == "stac_api.access" and getattr(record, "request_id", None) == request_id
+    ]
 
 
 def _information() -> Any:

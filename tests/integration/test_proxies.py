@@ -115,6 +115,12 @@ class TestProxies:
                 {"Forwarded": "host=evil.example, for=192.0.2.9;host=stac.example"},
                 "http://stac.example/",
             ),
+            # A proxy that writes the one passes on the other, as the caller wrote it.
+            (
+                {"X-Forwarded-For": "192.0.2.9", "Forwarded": "proto=https;host=evil.example"},
+                "http://inside:8080/",
+            ),
+            ({**HOST, "Forwarded": "host=evil.example"}, "https://stac.example/"),
             # What cannot be a host, a scheme or a path is left out.
             ({"X-Forwarded-Host": "a/b?c"}, "http://inside:8080/"),
             ({"X-Forwarded-Proto": "javascript"}, "http://inside:8080/"),
@@ -127,6 +133,23 @@ class TestProxies:
         page = ask(settings, "/", headers).json()
         assert links_of(page)["self"] == root
         assert {href.startswith(root) for href in hrefs_in(page)} == {True}
+
+    def test_a_proxy_that_talks_through_a_socket_of_both_kinds(self, settings: Settings) -> None:
+        page = ask(settings, "/", HOST, client=f"::ffff:{PROXY}").json()
+        assert links_of(page)["self"] == "https://stac.example/"
+        page = ask(settings, "/", HOST, client=f"::ffff:{STRANGER}").json()
+        assert links_of(page)["self"] == "http://inside:8080/"
+
+    def test_who_trusts_everybody_trusts_no_row_of_them(self, settings: Settings) -> None:
+        """The addresses in the headers may be the caller's, as all that stands beside them."""
+        settings = settings.model_copy(update={"trusted_proxies": ["*"]})
+        headers = {
+            "X-Forwarded-For": "10.0.0.9, 192.0.2.9",
+            "X-Forwarded-Proto": "http, https",
+            "X-Forwarded-Host": "evil.example, stac.example",
+        }
+        page = ask(settings, "/", headers, client=STRANGER).json()
+        assert links_of(page)["self"] == "https://stac.example/"
 
     def test_strangers_are_not_believed(self, settings: Settings) -> None:
         headers = {**HOST, "X-Forwarded-Prefix": "/evil", "Forwarded": "host=evil.example"}

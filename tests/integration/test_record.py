@@ -8,7 +8,8 @@ import psycopg
 import pytest
 
 from mlops.api import Api, ApiError, ConflictError, NotFoundError
-from tests.conftest import ApiServer
+from mlops.identity import issue_system_token
+from tests.conftest import ApiServer, serving
 from tests.integration.conftest import SQUARE, dataset_item, run_item
 
 RUNS, MODELS, DATA = "alps-training-runs", "alps-models", "alps-training-data"
@@ -123,6 +124,25 @@ class TestRun:
             workspace.create_item(RUNS, run)
         assert caught.value.status == 422
 
+    @pytest.mark.parametrize("rel", ["model", "workspace"])
+    def test_does_not_say_itself_what_came_of_it(self, http: httpx.Client, rel: str) -> None:
+        run = run_item()
+        run["links"].append({"rel": rel, "href": "https://forged.example/"})
+        for body, place in (
+            (run, ""),
+            ({"type": "FeatureCollection", "features": [run]}, "/features/0"),
+        ):
+            answer = http.post(f"/collections/{RUNS}/items", json=body)
+            assert answer.status_code == 422
+            assert answer.json()["errors"][0]["pointer"] == f"{place}/links/1/rel"
+
+    def test_names_its_extensions_whatever_its_client_says(self, workspace: Api) -> None:
+        run, _ = workspace.create_item(RUNS, run_item())
+        own = "https://x.example/v1.0.0/schema.json"
+        workspace.merge_patch(RUNS, run["id"], {"stac_extensions": [own]})
+        named = workspace.get_item(RUNS, run["id"]).item["stac_extensions"]
+        assert named == [own, *run["stac_extensions"]]
+
     def test_request_is_immutable(self, workspace: Api) -> None:
         run, _ = workspace.create_item(RUNS, run_item())
         for change in (
@@ -177,6 +197,24 @@ class TestRun:
         workspace.delete_item(RUNS, other["id"])
         with pytest.raises(NotFoundError):
             workspace.get_item(RUNS, other["id"])
+
+    def test_id_is_given_once(
+        self, api_server: ApiServer, workspace: Api, http: httpx.Client, database_url: str
+    ) -> None:
+        """Job, token and model of a run that was deleted are no other run's."""
+        workspace.create_item(RUNS, {**run_item(), "id": "mine"})
+        api_server.system().create_item(MODELS, model_item("mine"))
+        workspace.delete_item(RUNS, "mine")
+        told = events(database_url)
+        with pytest.raises(ConflictError, match="id is not given again"):
+            workspace.create_item(RUNS, {**run_item(), "id": "mine"})
+        url = f"/collections/{RUNS}/bulk_items"
+        for method in ("insert", "upsert"):
+            body = {"items": {"other": run_item(), "mine": run_item()}, "method": method}
+            answer = http.post(url, json=body)
+            assert (answer.status_code, "not given again" in answer.text) == (409, True)
+        assert http.get(f"/collections/{RUNS}/items").json()["features"] == []
+        assert events(database_url) == told
 
     def test_older_attempt_is_refused(self, api_server: ApiServer, workspace: Api) -> None:
         run, _ = workspace.create_item(RUNS, run_item())
@@ -283,6 +321,42 @@ class TestDatasetVersions:
         assert second["predecessor-version"] == first["self"]
         assert {links["latest-version"] for links in (first, second, third)} == {"fields-v3"}
 
+    def test_links_close_over_a_version_that_is_deleted(self, workspace: Api) -> None:
+        for digest in ("b", "c", "d"):
+            workspace.create_item(DATA, dataset_item(digest * 64))
+
+        def links(number: int) -> dict[str, str]:
+            item = workspace.get_item(DATA, f"fields-v{number}").item
+            return {
+                link["rel"].removesuffix("-version"): link["href"].rsplit("-", 1)[1]
+                for link in item["links"]
+                if link["rel"].endswith("-version")
+            }
+
+        workspace.delete_item(DATA, "fields-v2")
+        assert links(1) == {"latest": "v4", "successor": "v3"}
+        assert links(3) == {"latest": "v4", "predecessor": "v1", "successor": "v4"}
+        workspace.delete_item(DATA, "fields-v4")
+        assert links(1) == {"latest": "v3", "successor": "v3"}
+        assert links(3) == {"latest": "v3", "predecessor": "v1"}
+        workspace.delete_item(DATA, "fields-v1")
+        assert links(3) == {"latest": "v3"}
+        workspace.create_item(DATA, dataset_item("e" * 64))
+        assert links(3) == {"latest": "v5", "successor": "v5"}
+
+    def test_is_not_made_where_it_is_there(self, http: httpx.Client) -> None:
+        for identity in ("fields-v1", "fields-v2"):
+            item = {**dataset_item(), "id": identity}
+            url = f"/collections/{DATA}/items/{identity}"
+            assert http.put(url, json=item, headers={"If-None-Match": "*"}).status_code == 412
+
+    @pytest.mark.parametrize(
+        "change", [{"x:more": 1}, {"stac_extensions": []}, {"stac_version": "1.0.0"}]
+    )
+    def test_version_is_immutable_as_a_whole(self, workspace: Api, change: dict[str, Any]) -> None:
+        with pytest.raises(ConflictError, match="immutable"):
+            workspace.merge_patch(DATA, "fields-v1", change)
+
     def test_version_is_immutable(self, workspace: Api) -> None:
         with pytest.raises(ConflictError, match="immutable"):
             workspace.merge_patch(DATA, "fields-v1", {"properties": {"mlops:samples": 4}})
@@ -329,27 +403,6 @@ class TestTracking:
         time = "2026-01-01T00:00:00Z"
         return [{"name": n, "step": s, "time": time, "value": v} for n, s, v in values]
 
-    def test_many_names_of_metrics_do_not_keep_a_run_from_ending(
-        self, workspace: Api, api_server: ApiServer
-    ) -> None:
-        """A recipe that puts the step into the name would make the item larger than it may be."""
-        run, _ = workspace.create_item(RUNS, run_item())
-        job = api_server.job(RUNS, run["id"])
-        for part in range(3):
-            names = [f"{'m' * 110}{part}_{number}" for number in range(4000)]
-            points = self.points(*((name, 1, 0.5) for name in names))
-            job.send_metrics(RUNS, run["id"], batch=f"{part}", attempt=1, points=points)
-        again = self.points((f"{'m' * 110}0_0", 2, 0.25))
-        job.send_metrics(RUNS, run["id"], batch="again", attempt=1, points=again)
-        metrics = workspace.get_item(RUNS, run["id"]).item["properties"]["mlops:metrics"]
-        assert (len(metrics), metrics[again[0]["name"]]) == (2000, 0.25)
-        history = workspace.read_metrics(RUNS, run["id"])
-        history = workspace.read_metrics(RUNS, run["id"], history["cursor"])
-        assert len(history["points"]) == 2001
-        assert len(httpx.get(f"{workspace.url}/collections/{RUNS}/items/{run['id']}").content) < (
-            api_server.settings.max_body_bytes / 2
-        )
-
     @pytest.mark.parametrize(
         ("change", "pointer"),
         [
@@ -393,6 +446,37 @@ class TestTracking:
         properties = workspace.get_item(RUNS, run["id"]).item["properties"]
         assert properties["mlops:metrics"] == {"loss": 0.5, "f1": 0.25}
         assert properties["mlops:progress"] == 0.5
+
+    def test_too_many_metrics_do_not_lock_the_run(
+        self, api_server: ApiServer, workspace: Api
+    ) -> None:
+        settings = api_server.settings.model_copy(update={"max_body_bytes": 100_000})
+        run, _ = workspace.create_item(RUNS, run_item())
+        with serving(settings) as url:
+            token = issue_system_token(api_server.secret, "tests")
+            with Api(url, token, patience=0) as system:
+                for batch in range(4):
+                    values = [(f"{batch}:{'x' * 40}{n}", 0, 1.5) for n in range(400)]
+                    points = self.points(("loss", batch, float(batch)), *values)
+                    system.send_metrics(RUNS, run["id"], batch=f"{batch}", attempt=1, points=points)
+                ended = {"mlops:status": "failed", "mlops:exit": {"reason": "x" * 2_000}}
+                system.merge_patch(RUNS, run["id"], {"properties": ended})
+        properties = workspace.get_item(RUNS, run["id"]).item["properties"]
+        assert (properties["mlops:status"], properties["mlops:metrics"]["loss"]) == ("failed", 3.0)
+        assert len(properties["mlops:metrics"]) == 801
+        assert len(workspace.read_metrics(RUNS, run["id"])["points"]) == 4 * 401
+
+    @pytest.mark.parametrize(
+        "time", ["2026-01-01T00:00:00", "9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00"]
+    )
+    def test_times_are_points_in_time(
+        self, api_server: ApiServer, workspace: Api, time: str
+    ) -> None:
+        run, _ = workspace.create_item(RUNS, run_item())
+        points = [{"name": "loss", "step": 0, "time": time, "value": 1.0}]
+        with pytest.raises(ApiError) as caught:
+            api_server.system().send_metrics(RUNS, run["id"], batch="x", attempt=1, points=points)
+        assert caught.value.status == 422
 
     def test_log_is_appended_once(self, api_server: ApiServer, workspace: Api) -> None:
         run, _ = workspace.create_item(RUNS, run_item())

@@ -168,6 +168,23 @@ def test_who_accepts_no_gzip_gets_none(app: Starlette) -> None:
     assert packed.json() == plain.json()
 
 
+@pytest.mark.parametrize(
+    ("accepted", "coding"),
+    [
+        ("gzip;q=0", None),
+        ("gzip;q=0.000, identity", None),
+        ("br, gzip ; q=0", None),
+        ("identity;q=0, gzip", "gzip"),
+        ("br;q=1.0, gzip;q=0.001", "gzip"),
+        ("*;q=0", None),
+    ],
+)
+def test_what_is_accepted_is_weighed(app: Starlette, accepted: str, coding: str | None) -> None:
+    answer = ask(app, "GET", "/api", headers={"Accept-Encoding": accepted})
+    assert answer.headers.get("Content-Encoding") == coding
+    assert answer.headers["Vary"] == "Accept-Encoding, Origin"
+
+
 def test_a_failure_behind_the_seam_is_told_once(
     app: Starlette, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -178,6 +195,55 @@ def test_a_failure_behind_the_seam_is_told_once(
     assert answer.json()["request_id"] == "mine"
     unexpected = [r for r in caplog.records if r.getMessage().startswith("unexpected error")]
     assert len(unexpected) == 1
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_failure_can_be_read_by_pages_of_other_origins(
+    app: Starlette, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    monkeypatch.setattr(catalogue, "RECIPES", None)
+    answer = ask(app, method, "/recipes", headers={"Origin": "https://browser.example"})
+    assert answer.status_code == 500
+    assert answer.headers["Access-Control-Allow-Origin"] == "*"
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert bool(answer.content) == (method == "GET")
+
+
+def test_who_is_cut_short_by_a_shutdown_is_told_to_come_again(app: Starlette) -> None:
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        # The body never comes.
+        await asyncio.Event().wait()
+
+    async def stop_while_it_waits() -> None:
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "method": "POST",
+            "scheme": "http",
+            "path": "/search",
+            "query_string": b"",
+            "headers": [(b"host", b"api.test"), (b"content-type", b"application/json")],
+        }
+        waiting = asyncio.create_task(app(scope, receive, send))
+        await asyncio.sleep(0.05)
+        assert not sent
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+    asyncio.run(stop_while_it_waits())
+    start, body = sent
+    assert start["status"] == 503
+    headers = dict(start["headers"])
+    assert int(headers[b"retry-after"]) > 0
+    assert headers[b"content-type"] == b"application/problem+json"
+    assert b"send the request again" in body["body"]
 
 
 @pytest.mark.parametrize(
