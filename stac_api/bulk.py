@@ -33,7 +33,7 @@ from stac_api.validation import check_item
 # Other requests are served after so many items have been checked.
 _SLICE = 32
 # Large enough that a statement is worth its while, small enough that two work side by side.
-_PART = 500
+_PART = 250
 _MAX_FAULTS = 20
 _ATTEMPTS = 3
 
