@@ -1,7 +1,9 @@
 """CQL2 (OGC 21-065r2) in its JSON encoding, compiled to SQL with arguments.
 
 Values are compared by their type: ``mlops:progress > 0.5`` is true of numbers above 0.5 and of
-nothing else, so no value that an item may hold makes a filter fail.
+nothing else, so no value that an item may hold makes a filter fail. What an item lacks, or has as
+null, is unknown: what is said of it is neither true nor false, and nor is that negated (the truth
+table in clause 6.2 of the standard).
 """
 
 import re
@@ -58,6 +60,8 @@ class Compiler:
         self._arguments = arguments
         self._filter = Filter(None)
         self._nodes = 0
+        self._negations = 0
+        self._properties: list[Expression] = []
 
     def compile(self, filter_: Filter) -> str:
         """The SQL condition of a filter."""
@@ -75,10 +79,29 @@ class Compiler:
             return f"({f' {operator.upper()} '.join(parts)})"
         if operator == "not":
             self._count(arguments, 1, operator, path)
-            # Unknown counts as false: what is not known to match does, negated, match.
+            self._negations += 1
             inner = self._condition(arguments[0], (*path, "args", 0))
-            return f"(NOT coalesce({inner}, false))"
+            self._negations -= 1
+            return f"(NOT {inner})"
+        if self._negations and operator != "isNull":
+            return self._three_valued(operator, arguments, path)
         return self._predicate(operator, arguments, path)
+
+    def _three_valued(self, operator: str, arguments: list[Any], path: tuple[object, ...]) -> str:
+        """A predicate that is false only where all that it speaks of is known.
+
+        Where nothing is negated there is no need to tell false from unknown, and no index would
+        serve this.
+        """
+        self._properties = []
+        predicate = self._predicate(operator, arguments, path)
+        known = " AND ".join(
+            f"{value.sql} <> 'null'::jsonb"
+            if value.type is Type.JSON
+            else f"{value.sql} IS NOT NULL"
+            for value in self._properties
+        )
+        return f"(CASE WHEN {predicate} THEN true WHEN {known or 'true'} THEN false END)"
 
     def _predicate(self, operator: str, arguments: list[Any], path: tuple[object, ...]) -> str:
         if operator in _COMPARISONS:
@@ -210,7 +233,9 @@ class Compiler:
 
     def _object(self, node: dict[str, Any], path: tuple[object, ...]) -> Expression:
         if "property" in node:
-            return expression_of(node["property"], self._at((*path, "property")))
+            value = expression_of(node["property"], self._at((*path, "property")))
+            self._properties.append(value)
+            return value
         for kind in ("timestamp", "date"):
             if kind in node:
                 return Expression(self._time(node[kind], (*path, kind)), Type.TIME)

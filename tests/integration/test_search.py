@@ -95,7 +95,21 @@ class TestFilter:
             (where(">", VALUE, "n"), "ei"),
             (where("=", VALUE, "nine"), "e"),
             (where("isNull", VALUE), "fg"),
-            (where("not", {"op": "=", "args": [VALUE, 9]}), "abdefgij"),
+            # What f lacks, and g has as null, is unknown, and so is what is denied of it.
+            (where("not", {"op": "=", "args": [VALUE, 9]}), "abdeij"),
+            (where("not", {"op": "<>", "args": [VALUE, 9]}), "ch"),
+            (where("not", {"op": "like", "args": [VALUE, "n%"]}), "abcdhij"),
+            (where("not", {"op": "in", "args": [VALUE, [9, "nine"]]}), "abdij"),
+            (where("not", {"op": "isNull", "args": [VALUE]}), "abcdehij"),
+            (where("not", {"op": "not", "args": [{"op": "=", "args": [VALUE, 9]}]}), "ch"),
+            (
+                where("not", {"op": "and", "args": [{"op": "=", "args": [VALUE, 9]}, False]}),
+                "abcdefghij",
+            ),
+            (
+                where("not", {"op": "t_after", "args": [VALUE, "2020-01-01T00:00:00Z"]}),
+                "abcdehij",
+            ),
             (where("in", VALUE, [9, "nine", 10]), "bceh"),
             (where("in", VALUE, []), ""),
             (where("between", VALUE, 0, 9), "ach"),
