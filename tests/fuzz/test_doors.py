@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.fuzz.budget import bounded
 from tests.fuzz.conftest import Target
 from tests.fuzz.documents import RAW, dumped, json_patches, mutated, values
 from tests.integration.conftest import dataset_item, run_item
@@ -47,17 +48,6 @@ MANY = [{"type": "FeatureCollection", "features": [seed, plain_item("other")]} f
 BULK = [{"items": {"fuzzed": seed}, "method": "upsert"} for seed in SEEDS]
 POINT = {"name": "loss", "step": 1, "time": "2026-01-01T00:00:00Z", "value": 0.5}
 BATCH = {"batch": "b", "attempt": 1, "points": [POINT], "progress": 0.5}
-
-
-def bounded(examples: int) -> settings:
-    """The same examples in every run, so that what fails once fails again."""
-    return settings(
-        max_examples=examples,
-        derandomize=True,
-        database=None,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-    )
 
 
 @bounded(150)

@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.fuzz.budget import bounded
 from tests.fuzz.conftest import Target
 from tests.fuzz.documents import dumped, mutated, values
 from tests.integration.test_strict import plain_item
@@ -113,17 +114,6 @@ PIECES = [
     *("DATE('2020-01-01')", "INTERVAL('..', '2020-01-01')", "POINT(1 1)", "BBOX(0,0,1,1)", "Z"),
     *("((((((((", "NOT NOT NOT", "- - - -", "{", "\0", "é"),
 ]
-
-
-def bounded(examples: int) -> settings:
-    """The same examples in every run, so that what fails once fails again."""
-    return settings(
-        max_examples=examples,
-        derandomize=True,
-        database=None,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-    )
 
 
 @bounded(60)

@@ -2,7 +2,6 @@
 
 import contextlib
 import random
-import time
 from typing import Any
 
 import pytest
@@ -102,14 +101,13 @@ def test_what_is_wrong_is_said_with_its_place(text: str, why: str) -> None:
 @pytest.mark.parametrize(
     "piece", ["(", "NOT ", "-", "2^", "casei(", "NOT (", "a=(", "a IN (", "1,"]
 )
+@pytest.mark.timeout(60)
 def test_no_text_takes_long(piece: str) -> None:
-    """A parser that tries again doubles its time with each parenthesis; one that recurses without
-    bounds ends the process."""
-    for text in (piece * 30, piece * 30 + "~", piece * 15_000):
-        start = time.perf_counter()
+    """A parser that tries again doubles its time with each parenthesis and would take years; one
+    that recurses without bounds ends the process."""
+    for text in (piece * 60, piece * 60 + "~", piece * 15_000):
         with contextlib.suppress(ValueError):
             parse(text[:99_000])
-        assert time.perf_counter() - start < 2
 
 
 def test_agrees_with_the_reference() -> None:
