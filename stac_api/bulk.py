@@ -72,16 +72,19 @@ class BulkWriter:
             raise Problem(403, "A job may not create items.")
         self._check_sizes(entries)
         lost: asyncpg.PostgresError
-        for _ in range(_ATTEMPTS):
+        for attempt in range(_ATTEMPTS):
             try:
                 async with self._pool.acquire() as connection, connection.transaction():
+                    # Items are stored in the order of the request, and so are their events. Two
+                    # requests with some of the same in other orders can wait for one another: the
+                    # database ends one, and the next attempt waits until no other is under way.
+                    await records.join_bulk(connection, collection, alone=attempt > 0)
                     writer = ItemWriter(self._pool, self._settings)
                     writing = await writer.writing(connection, caller, collection)
                     if writing.place.kind is None or RULES[writing.place.kind].alone:
                         return await self._write(writer, writing, entries, upsert=upsert)
                     return await _write_in_turn(writer, writing, entries, upsert=upsert)
             except asyncpg.DeadlockDetectedError as error:
-                # Another writes some of the same in another order, and was first.
                 lost = error
             except asyncpg.UniqueViolationError as error:
                 lost = error

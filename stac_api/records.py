@@ -30,6 +30,8 @@ _ALL_TIME = "tstzrange('0001-01-01 00:00Z', '9999-12-31 23:59:59.999999Z', '[]')
 # Who makes or drops a collection's table wants locks on pgstac's tables as a whole while holding
 # weaker ones: two of them at once would wait for each other.
 _TABLES_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('mlops.collections', 0))"
+_BULK_ALONE = "SELECT pg_advisory_xact_lock(hashtextextended('mlops.bulk/' || $1, 0))"
+_BULK = _BULK_ALONE.replace("_lock(", "_lock_shared(")
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,14 @@ def taken(error: asyncpg.UniqueViolationError, detail: str) -> Problem:
 async def update_item(connection: asyncpg.Connection, place: Place, item: Document) -> str:
     """Store a changed item over its locked row and return its new ETag."""
     return await _write_one(connection, _UPDATE_ITEM, place, item)
+
+
+async def join_bulk(connection: asyncpg.Connection, collection: str, *, alone: bool) -> None:
+    """Write many items of a collection side by side with others who do, or ``alone`` among them.
+
+    To be called before the transaction holds any other lock.
+    """
+    await connection.execute(_BULK_ALONE if alone else _BULK, collection)
 
 
 async def lock_items(

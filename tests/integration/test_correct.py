@@ -348,11 +348,11 @@ class TestBulk:
         def write(number: int, prefix: str) -> int:
             names = [f"{prefix}-{n}" for n in range(400)]
             items = {n: plain_item(n) for n in (reversed(names) if number % 2 else names)}
-            body = {"items": items, "method": "insert" if number < 2 else "upsert"}
+            body = {"items": items, "method": "insert" if number < 3 else "upsert"}
             return httpx.post(url, json=body, timeout=60).status_code
 
         for prefix in ("a", "b", "c"):
-            statuses = together(4, functools.partial(write, prefix=prefix))
+            statuses = together(6, functools.partial(write, prefix=prefix))
             assert set(statuses) <= {200, 201, 409}
             assert statuses.count(201) == 1
 
