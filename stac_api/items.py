@@ -9,7 +9,7 @@ import asyncpg
 
 from mlops.identity import Principal, Role
 from mlops.items.kinds import Kind
-from mlops.items.status import Status
+from mlops.items.status import OPEN, Status
 from stac_api import hrefs, records
 from stac_api.documents import Document
 from stac_api.geometry import bbox_of, contradicts
@@ -18,7 +18,7 @@ from stac_api.records import Stored
 from stac_api.rules import Rules, Writing, now, versions
 from stac_api.rules.model import ModelRules
 from stac_api.rules.training_data import TrainingDataRules
-from stac_api.rules.training_run import TrainingRunRules
+from stac_api.rules.training_run import TrainingRunRules, known_status
 from stac_api.settings import Settings
 from stac_api.strict_json import equal_json, same_json
 from stac_api.validation import check_item, check_shape
@@ -189,9 +189,7 @@ class ItemWriter:
 
 
 def _is_open_run(writing: Writing, item: Document) -> bool:
-    if writing.place.kind is not Kind.TRAINING_RUN:
-        return False
-    return not Status(item["properties"]["mlops:status"]).is_terminal
+    return writing.place.kind is Kind.TRAINING_RUN and known_status(item) in OPEN
 
 
 def accepted(item: Document, collection: str, base_url: str) -> Document:

@@ -17,7 +17,6 @@ from starlette.responses import Response
 
 from mlops.identity import Principal, Role
 from mlops.items.kinds import Kind
-from mlops.items.status import Status
 from stac_api import records
 from stac_api.access import require_job_or_system
 from stac_api.documents import Document, read_body, read_document, require_type
@@ -25,6 +24,7 @@ from stac_api.parameters import Parameters
 from stac_api.problems import Problem, faults_of, invalid, not_found
 from stac_api.routes import Routes
 from stac_api.rules import now
+from stac_api.rules.training_run import status_of
 from stac_api.settings import Settings
 from stac_api.validation import parse_time
 
@@ -181,7 +181,7 @@ async def _store_batch(
     document = stored.document
     properties = document["properties"]
     _require_attempt(batch.attempt, properties.get("mlops:attempt"))
-    if principal.role is Role.JOB and Status(properties["mlops:status"]).is_terminal:
+    if principal.role is Role.JOB and status_of(document).is_terminal:
         raise Problem(409, "The run has ended; its job has nothing more to say.")
     first = await connection.fetchval(_ADD_BATCH, collection, item, batch.batch)
     if first is None:

@@ -17,6 +17,7 @@ from stac_api.problems import Fault, Problem, faults_of, invalid
 from stac_api.records import Stored
 from stac_api.rules import Writing, add_extensions, now, versions
 from stac_api.rules.immutable import check_only_description_changed
+from stac_api.rules.training_run import status_of
 
 
 class ModelRules:
@@ -36,7 +37,7 @@ class ModelRules:
         existing = await versions.find(writing, name, run[1])
         if existing is not None:
             return existing
-        status = Status(run_record.document["properties"]["mlops:status"])
+        status = status_of(run_record.document)
         if status.is_terminal:
             raise Problem(409, f"Run {run[1]} is {status}: no model can be registered for it.")
         version = await versions.take(writing, item, name, run[1])

@@ -68,8 +68,9 @@ class TrainingRunRules:
 
     async def check_change(self, writing: Writing, before: Document, after: Document) -> None:
         """Hold every change to the rules of the run's status and of who may write what."""
+        old = status_of(before)
         _check_asked(before, after)
-        _check_status(writing, before, after)
+        _check_status(writing, old, after)
         # Without them nobody checks, or finds, what their fields say.
         add_extensions(after, MLOPS, ML_AOI, *([FILE] if after.get("assets") else []))
         if writing.principal.measures(after["collection"], after["id"]):
@@ -77,6 +78,26 @@ class TrainingRunRules:
             _check_record(after)
         else:
             _check_user_change(before, after)
+
+
+def known_status(run: Document) -> Status | None:
+    """Where a stored run stands; None for one that was never submitted here.
+
+    SQL tools load items of any shape; only what came through the rules has a status and an attempt.
+    """
+    properties = run.get("properties") or {}
+    if not isinstance(properties.get("mlops:attempt"), int):
+        return None
+    return next((s for s in Status if s == properties.get("mlops:status")), None)
+
+
+def status_of(run: Document) -> Status:
+    """Where a stored run stands; 409 for one that was never submitted here."""
+    status = known_status(run)
+    if status is None:
+        detail = f"Run {run['id']} was not submitted through the API and has no status"
+        raise Problem(409, f"{detail}: delete it and submit a new run.")
+    return status
 
 
 def _check_request(properties: Document, engines: list[str]) -> RunRequest:
@@ -209,8 +230,7 @@ def _check_asked(before: Document, after: Document) -> None:
         raise Problem(409, detail, faults)
 
 
-def _check_status(writing: Writing, before: Document, after: Document) -> None:
-    old = Status(before["properties"]["mlops:status"])
+def _check_status(writing: Writing, old: Status, after: Document) -> None:
     try:
         new = Status(after["properties"].get("mlops:status"))
         check_transition(old, new)
@@ -239,7 +259,7 @@ def _check_attempt(writing: Writing, before: Document, after: Document) -> None:
         if new != old:
             raise Problem(409, "A job cannot change the attempt of its run.")
         # A dismissed job still hands over what it has saved on its way out.
-        if Status(before["properties"]["mlops:status"]) in (Status.SUCCESSFUL, Status.FAILED):
+        if status_of(before) in (Status.SUCCESSFUL, Status.FAILED):
             raise Problem(409, "The run has ended; its job has nothing more to say.")
 
 

@@ -13,6 +13,7 @@ import httpx
 import psycopg
 import pytest
 
+from mlops.api import ConflictError
 from mlops.identity import issue_system_token
 from tests.conftest import ApiServer, serving
 from tests.integration.conftest import dataset_item, run_item
@@ -520,6 +521,37 @@ class TestEvents:
         assert told(database_url) == [("run.failed", run["id"])]
         with psycopg.connect(database_url) as connection:
             assert connection.execute("SELECT item FROM mlops.open_runs").fetchall() == []
+
+    @pytest.mark.parametrize(
+        "properties",
+        [
+            {},
+            {"mlops:status": "accepted"},
+            {"mlops:status": "done", "mlops:attempt": 1},
+            {"mlops:status": ["running"], "mlops:attempt": 1},
+            {"mlops:status": "running", "mlops:attempt": "x"},
+        ],
+    )
+    def test_of_runs_that_another_tool_loaded(
+        self, workspace: Any, api_server: ApiServer, database_url: str, properties: Document
+    ) -> None:
+        """What was never submitted has no status to change; it can be read and deleted."""
+        loaded = {**plain_item("loaded"), "collection": "alps-training-runs"}
+        loaded["properties"] |= properties
+        call(database_url, "create_item", loaded)
+        url = f"{workspace.url}/collections/alps-training-runs/items/loaded"
+        assert httpx.get(url).json()["properties"] == loaded["properties"]
+        change = {"properties": {"title": "x"}}
+        assert "submitted" in problem(httpx.patch(url, json=change), 409)["detail"]
+        assert (
+            "submitted"
+            in problem(httpx.put(url, json={**run_item(), "id": "loaded"}), 409)["detail"]
+        )
+        system = api_server.system()
+        with pytest.raises(ConflictError, match="submitted"):
+            system.request("PATCH", url.removeprefix(system.url), json=change)
+        assert httpx.delete(url).status_code == 204
+        problem(httpx.get(url), 404)
 
     def test_keep_the_order_of_an_item(self, client: httpx.Client, database_url: str) -> None:
         client.post(ITEMS, json=plain_item())
