@@ -47,6 +47,7 @@ from stac_api.pool import create_pool
 from stac_api.problems import Failures, add_problem_handlers
 from stac_api.search import routes as search_routes
 from stac_api.settings import Settings
+from stac_api.tables import Tables
 from stac_api.unavailable import add_unavailable_handlers
 
 logger = logging.getLogger(__name__)
@@ -120,6 +121,7 @@ def _lifespan(settings: Settings, *, frame_at_start: bool) -> Any:
         gc.set_threshold(20_000, 20, 100)
         app.state.store = open_store(settings.storage)
         app.state.pool = await create_pool(settings)
+        app.state.tables = Tables(app.state.pool)
         if frame_at_start:
             app.state.frame.describe()
         logger.info(

@@ -21,7 +21,7 @@ from stac_api.routes import Routes
 from stac_api.search.fields import Fields
 from stac_api.search.query import conditions_of
 from stac_api.search.request import SearchRequest, read_parameters
-from stac_api.search.routes import parameters_of
+from stac_api.search.routes import single_parameters
 from stac_api.search.sorting import read_keys
 from stac_api.search.statement import Arguments
 
@@ -36,7 +36,7 @@ _ALWAYS = frozenset({"type", "stac_version", "id"})
 @router.get("/collections", summary="List and search collections")
 async def search_collections(request: Request) -> Response:
     """Collections, by id where no other order is asked for."""
-    parameters = parameters_of(request)
+    parameters = single_parameters(request.scope["query_string"])
     for name in _OF_ITEMS:
         if name in parameters:
             raise _fault(name, "is a parameter of searches for items")

@@ -40,7 +40,12 @@ async def read_document(
 ) -> Document:
     """The body as a JSON object."""
     require_type(request, types)
-    document = parse_json(await read_body(request, limit))
+    return parse_document(await read_body(request, limit))
+
+
+def parse_document(body: bytes) -> Document:
+    """A JSON object."""
+    document = parse_json(body)
     if not isinstance(document, dict):
         raise invalid("The body must be a JSON object.", status=400)
     return document

@@ -1,5 +1,6 @@
 """HTTP of items: POST, PUT, PATCH, DELETE, and reading one with its ETag."""
 
+import asyncpg
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
@@ -20,6 +21,7 @@ from stac_api.documents import (
 from stac_api.hrefs import GEOJSON, item_url, render, render_item
 from stac_api.items import Caller, ItemWriter, Written
 from stac_api.patches import patching
+from stac_api.pool import Planning
 from stac_api.preconditions import (
     check_if_match,
     is_unchanged,
@@ -32,6 +34,7 @@ from stac_api.problems import Fault, Problem, invalid, not_found, pointer
 from stac_api.routes import Routes
 from stac_api.settings import Settings
 from stac_api.strict_json import parse_json
+from stac_api.tables import Tables
 
 router = Routes("Items")
 
@@ -45,8 +48,14 @@ _MANY = 16
 @router.get(_ITEM, summary="Read an item")
 async def read_item(collection_id: str, item_id: str, request: Request) -> Response:
     """One item; ``If-None-Match`` with its ETag answers 304."""
-    async with request.app.state.pool.acquire() as connection:
-        stored = await records.read_item(connection, collection_id, item_id)
+
+    async def read(connection: asyncpg.Connection, table: str | None) -> records.Stored | None:
+        if table is None:
+            return None
+        return await records.read_item(connection, collection_id, item_id, table=table)
+
+    tables: Tables = request.app.state.tables
+    stored = await tables.read(collection_id, read, Planning.ONCE)
     if stored is None:
         raise not_found(f"Item {item_id} in collection {collection_id}")
     if is_unchanged(request, stored.etag):

@@ -2,10 +2,12 @@
 
 import asyncio
 from collections.abc import Callable
+from enum import Enum
 from typing import Any
 
 import asyncpg
 import orjson
+from asyncpg.pool import PoolAcquireContext
 from asyncpg.transaction import Transaction
 
 from stac_api.database import Database, GivenDatabase, database_of
@@ -16,6 +18,21 @@ from stac_api.settings import Settings
 _MARGIN = 5.0
 # How long a connection that comes back may take to end what was given up on it.
 _GIVE_BACK = 1.0
+
+
+class Planning(Enum):
+    """How the database plans the statements of a connection; the value is what tells it so."""
+
+    EACH = "RESET plan_cache_mode; RESET enable_seqscan; RESET enable_bitmapscan; RESET enable_sort"
+    """For the values of each execution: a plan for any value may miss the index that one for this
+    value takes. It takes as long as to read some items."""
+
+    ONCE = (
+        "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off;"
+        " SET enable_bitmapscan = off; SET enable_sort = off"
+    )
+    """Once for all values, for statements that one index answers whatever the values are. Nothing
+    but an index is considered: the plan outlives the time in which the table is small."""
 
 
 class _Transaction(Transaction):  # type: ignore[misc]  # the library has no types
@@ -40,9 +57,18 @@ class _Transaction(Transaction):  # type: ignore[misc]  # the library has no typ
 class _Connection(asyncpg.Connection):  # type: ignore[misc]  # the library has no types
     """A connection that is given back as it is.
 
-    All that the API sets is bound to a transaction, so there is nothing to undo between two
-    requests, and asyncpg's default would cost each of them a round trip.
+    All that the API sets is bound to a transaction, but for how statements are planned, which is
+    known here. So there is nothing to undo between two requests, and asyncpg's default would cost
+    each of them a round trip.
     """
+
+    _planning = Planning.EACH
+
+    async def plan(self, planning: Planning) -> None:
+        """Have statements planned so; not to be called in a transaction, which may be undone."""
+        if planning is not self._planning:
+            await self.execute(planning.value)
+            self._planning = planning
 
     def get_reset_query(self) -> str:
         """Nothing."""
@@ -59,6 +85,23 @@ class _Connection(asyncpg.Connection):  # type: ignore[misc]  # the library has 
         return _Transaction(self, isolation, readonly, deferrable)
 
 
+class _Acquired(PoolAcquireContext):  # type: ignore[misc]  # the library has no types
+    """A connection of the pool, while the context lasts, that plans statements as asked for."""
+
+    def __init__(self, pool: asyncpg.Pool, timeout: float | None, planning: Planning) -> None:
+        super().__init__(pool, timeout)
+        self._planning = planning
+
+    async def __aenter__(self) -> Any:
+        connection = await super().__aenter__()
+        try:
+            await connection.plan(self._planning)
+        except BaseException:
+            await super().__aexit__()
+            raise
+        return connection
+
+
 class BoundedPool(asyncpg.Pool):  # type: ignore[misc]  # the library has no types
     """A pool that raises TimeoutError rather than wait for ever."""
 
@@ -66,12 +109,17 @@ class BoundedPool(asyncpg.Pool):  # type: ignore[misc]  # the library has no typ
         super().__init__(**arguments)
         self._patience = patience
 
-    def acquire(self, *, timeout: float | None = None) -> Any:
-        """A connection, waited for at most ``timeout`` seconds, or the pool's patience."""
+    def acquire(
+        self, *, timeout: float | None = None, planning: Planning = Planning.EACH
+    ) -> _Acquired:
+        """A connection, waited for at most ``timeout`` seconds, or the pool's patience.
+
+        To be used with ``async with``, which has it plan statements as asked for.
+        """
         if timeout is None and not self.get_idle_size():
             timeout = self._patience
         # A free connection is had at once: a timer would only cost time.
-        return super().acquire(timeout=timeout)
+        return _Acquired(self, timeout, planning)
 
     async def release(self, connection: Any, *, timeout: float | None = None) -> None:
         """Take a connection back; one on which something was given up is not waited for long."""
@@ -109,7 +157,7 @@ async def create_pool(settings: Settings) -> BoundedPool:
             "search_path": "pgstac,public",
             "application_name": "stac-mlops",
             "timezone": "UTC",
-            # A plan for any value may miss the index that one for this value takes.
+            # What Planning.EACH stands for.
             "plan_cache_mode": "force_custom_plan",
             "statement_timeout": str(int(settings.statement_timeout_seconds * 1000)),
         },

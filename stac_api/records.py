@@ -24,6 +24,8 @@ from stac_api.documents import Document
 from stac_api.hrefs import ROOT, render
 from stac_api.problems import Problem, not_found
 
+EVERY_TABLE = "pgstac.items"
+"""The items of all collections; the tables of collections are its parts."""
 # pgstac keeps a CHECK of the times in a collection and rebuilds it, over all its rows, whenever
 # an item falls outside. Wide from the start, it is never rebuilt.
 _ALL_TIME = "tstzrange('0001-01-01 00:00Z', '9999-12-31 23:59:59.999999Z', '[]')"
@@ -85,19 +87,29 @@ async def place_of(
     return Place(collection, f"pgstac._items_{row['key']:d}", kind, row["workspace"])
 
 
-async def read_item(connection: asyncpg.Connection, collection: str, item: str) -> Stored | None:
-    """An item, or None when there is none."""
-    statement = _READ_ITEM.format("pgstac.items")
+async def table_of(connection: asyncpg.Connection, collection: str) -> str | None:
+    """The table to read a collection's items from, or None when there is no such collection."""
+    row = await connection.fetchrow(_TABLE, collection)
+    if row is None:
+        return None
+    return f"pgstac._items_{row['key']:d}" if row["prepared"] else EVERY_TABLE
+
+
+async def read_item(
+    connection: asyncpg.Connection, collection: str, item: str, *, table: str = EVERY_TABLE
+) -> Stored | None:
+    """An item, or None when there is none.
+
+    Where the table of its collection is known, the right one is not looked for.
+    """
+    statement = _READ_ITEM.format(table)
     return _stored_item(await connection.fetchval(statement, collection, item))
 
 
 async def lock_item(
-    connection: asyncpg.Connection, collection: str, item: str, *, table: str = "pgstac.items"
+    connection: asyncpg.Connection, collection: str, item: str, *, table: str = EVERY_TABLE
 ) -> Stored | None:
-    """An item whose row is locked until the transaction ends, or None when there is none.
-
-    Where the table of its collection is known, the right one is not looked for.
-    """
+    """An item whose row is locked until the transaction ends, or None when there is none."""
     statement = _READ_ITEM.format(table) + " FOR UPDATE"
     return _stored_item(await connection.fetchval(statement, collection, item))
 
@@ -248,12 +260,14 @@ async def _holds_items(connection: asyncpg.Connection, collection: str) -> bool:
     return bool(await connection.fetchval(query, collection))
 
 
-_PLACE = """
+_PREPARED = "to_regclass(format('pgstac._items_%s', key)) IS NOT NULL AS prepared"
+_TABLE = f"SELECT key, {_PREPARED} FROM pgstac.collections WHERE id = $1"  # noqa: S608
+_PLACE = f"""
     SELECT key, content->>'mlops:kind' AS kind, content->>'mlops:workspace' AS workspace,
-           to_regclass(format('pgstac._items_%s', key)) IS NOT NULL AS prepared,
-           set_config('mlops.request_id', $2, true){}
+           {_PREPARED},
+           set_config('mlops.request_id', $2, true){{}}
     FROM pgstac.collections WHERE id = $1
-"""
+"""  # noqa: S608 - constants only
 # What a write does in one table needs no plan for each value, as searches do (see pool).
 _PLACE_TO_WRITE = _PLACE.format(", set_config('plan_cache_mode', 'auto', true)") + "FOR KEY SHARE"
 _PLACE = _PLACE.format("")

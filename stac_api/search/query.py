@@ -17,12 +17,11 @@ from stac_api.search.sorting import (
     Token,
     after,
     order_by,
-    read_keys,
     read_token,
     segments,
 )
 from stac_api.search.spatial import envelope, geometry, related
-from stac_api.search.statement import Arguments
+from stac_api.search.statement import Argument, Arguments
 
 
 @dataclass(frozen=True)
@@ -35,11 +34,11 @@ class Page:
     matched: int | None
 
 
-async def run(connection: asyncpg.Connection, request: SearchRequest) -> Page:
-    """The page that ``request`` asks for."""
-    keys = read_keys(request.sort_by, one_collection=len(request.collections) == 1)
+async def run(connection: asyncpg.Connection, request: SearchRequest, table: str) -> Page:
+    """The page that ``request`` asks for, of the items in a table."""
+    keys = request.keys
     token = read_token(request.token, keys) if request.token is not None else None
-    rows = await _rows(connection, request, keys, token)
+    rows = await _rows(connection, request, table, token)
     more = len(rows) > request.limit
     rows = rows[: request.limit]
     backwards = token is not None and token.backwards
@@ -54,18 +53,19 @@ async def run(connection: asyncpg.Connection, request: SearchRequest) -> Page:
     )
     if page.matched is None and request.limit == 1 and token is None:
         # How clients ask for the number alone; on other pages it would cost more than the page.
-        return Page(page.items, page.next, page.previous, await _count(connection, request))
+        number = await _count(connection, request, table)
+        return Page(page.items, page.next, page.previous, number)
     return page
 
 
 async def _rows(
-    connection: asyncpg.Connection, request: SearchRequest, keys: list[Key], token: Token | None
+    connection: asyncpg.Connection, request: SearchRequest, table: str, token: Token | None
 ) -> list[Any]:
     rows: list[Any] = []
     wanted = request.limit + 1
-    for segment in segments(keys, token):
-        resumed = token if token is not None and not rows and _is_first(segment, token) else None
-        rows += await _segment(connection, request, keys, segment, token, resumed, wanted)
+    for segment in segments(request.keys, token):
+        text, values = _statement(request, table, segment, token, wanted)
+        rows += await connection.fetch(text, *values)
         wanted = request.limit + 1 - len(rows)
         if wanted <= 0:
             break
@@ -77,35 +77,35 @@ def _is_first(segment: Segment, token: Token) -> bool:
     return segment.condition == "true" or segment.first_is_null is (token.values[0] is None)
 
 
-async def _segment(
-    connection: asyncpg.Connection,
-    request: SearchRequest,
-    keys: list[Key],
-    segment: Segment,
-    token: Token | None,
-    resumed: Token | None,
-    limit: int,
-) -> list[Any]:
+def _statement(
+    request: SearchRequest, table: str, segment: Segment, token: Token | None, wanted: int
+) -> tuple[str, list[Argument]]:
+    """What finds the wanted number of items of a part; kept for who asks the same again."""
+    begins = wanted > request.limit
+    if begins and (table, segment) in request.statements:
+        return request.statements[table, segment]
+    keys = request.keys
     arguments = Arguments()
     conditions = [*conditions_of(request, arguments), segment.condition]
-    if resumed is not None:
-        conditions.append(after(keys, segment, resumed, arguments))
+    if begins and token is not None and _is_first(segment, token):
+        conditions.append(after(keys, segment, token, arguments))
     backwards = token is not None and token.backwards
     values = ", ".join(f"{key.text} AS key{n}" for n, key in enumerate(keys))
     # Built of constants and checked names; every value is an argument.
     statement = (
-        f"SELECT mlops.document_json(i) AS item, {values} FROM pgstac.items i"  # noqa: S608
+        f"SELECT mlops.document_json(i) AS item, {values} FROM {table} i"  # noqa: S608
         f" WHERE {' AND '.join(conditions)}"
-        f" ORDER BY {order_by(keys, segment, backwards=backwards)} LIMIT {int(limit)}"
+        f" ORDER BY {order_by(keys, segment, backwards=backwards)} LIMIT {int(wanted)}"
     )
-    rows: list[Any] = await connection.fetch(statement, *arguments.values)
-    return rows
+    if begins:
+        request.statements[table, segment] = statement, arguments.values
+    return statement, arguments.values
 
 
-async def _count(connection: asyncpg.Connection, request: SearchRequest) -> int:
+async def _count(connection: asyncpg.Connection, request: SearchRequest, table: str) -> int:
     arguments = Arguments()
     conditions = " AND ".join(conditions_of(request, arguments)) or "true"
-    statement = f"SELECT count(*) FROM pgstac.items i WHERE {conditions}"  # noqa: S608
+    statement = f"SELECT count(*) FROM {table} i WHERE {conditions}"  # noqa: S608
     return int(await connection.fetchval(statement, *arguments.values))
 
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 from stac_api.documents import Document
@@ -11,6 +12,8 @@ from stac_api.problems import Fault, Problem, pointer
 from stac_api.search import cql2_text
 from stac_api.search.cql2 import Filter
 from stac_api.search.fields import Fields
+from stac_api.search.sorting import Key, Segment, read_keys
+from stac_api.search.statement import Argument
 from stac_api.strict_json import parse_json
 from stac_api.validation import parse_time
 
@@ -44,9 +47,12 @@ _KNOWN = frozenset(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SearchRequest:
-    """A search, checked as far as that is possible without the database."""
+    """A search, checked as far as that is possible without the database.
+
+    Many ask for the same again and again: what is made of it is kept with it.
+    """
 
     collections: tuple[str, ...] = ()
     ids: tuple[str, ...] = ()
@@ -60,9 +66,16 @@ class SearchRequest:
     fields: Fields | None = None
     limit: int = DEFAULT_LIMIT
     token: str | None = None
+    statements: dict[tuple[str, Segment], tuple[str, list[Argument]]] = field(default_factory=dict)
+    """SQL of its first page by table and part, with the arguments, as far as it was made."""
+
+    @cached_property
+    def keys(self) -> list[Key]:
+        """What it is sorted by, with tie-breakers."""
+        return read_keys(self.sort_by, one_collection=len(self.collections) == 1)
 
 
-def read_body(body: Document) -> SearchRequest:
+def read_search(body: Document) -> SearchRequest:
     """The search of a POST body."""
     unknown = sorted(body.keys() - _KNOWN)
     if unknown:
@@ -97,7 +110,7 @@ def read_parameters(parameters: Mapping[str, str]) -> SearchRequest:
     body: Document = {name: _READERS.get(name, str)(value) for name, value in parameters.items()}
     if "filter" in body and body.setdefault("filter-lang", "cql2-text") == "cql2-json":
         body["filter"] = _json(str(body["filter"]), "filter")
-    return read_body(body)
+    return read_search(body)
 
 
 def unknown_parameter(name: str) -> Problem:

@@ -1,54 +1,67 @@
 """HTTP of search: /search and the items of a collection."""
 
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
+import asyncpg
 import orjson
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
 
-from stac_api import records
 from stac_api.access import base_url_of
-from stac_api.documents import Document, read_document
+from stac_api.documents import JSON_TYPES, Document, parse_document, read_body, require_type
 from stac_api.hrefs import GEOJSON, JSON, collection_url, render
-from stac_api.problems import Fault, Problem, pointer
+from stac_api.problems import Fault, Problem, not_found, pointer
+from stac_api.records import EVERY_TABLE
 from stac_api.routes import Routes
 from stac_api.search.fields import Fields
+from stac_api.search.plans import planning_of
 from stac_api.search.query import Page, run
-from stac_api.search.request import SearchRequest, read_body, read_parameters
+from stac_api.search.request import SearchRequest, read_parameters, read_search
+from stac_api.tables import Tables
 
 router = Routes("Search")
 
 _MAX_BODY = 1 << 20
+# Pages of a front end and boards on a wall ask for the same over and over: to understand a search
+# takes as long as to find ten items. So many are kept, and none that is long.
+_KEPT = 512
+_SHORT = 4096
+
+
+class _Asked(NamedTuple):
+    """A search, and the parameters or the body that asked for it; not to be changed."""
+
+    search: SearchRequest
+    given: Document
 
 
 @router.get("/search", summary="Search items")
 async def get_search(request: Request) -> Response:
     """Search by parameters; the filter in cql2-text where nothing else is said."""
-    search = read_parameters(parameters_of(request))
+    asked = _asked_by_parameters(request.scope["query_string"], None)
     own = f"{base_url_of(request)}search"
-    return await _answer(request, search, own, _root_links(request, own), body=None)
+    page = await _find(request, asked.search)
+    return _answer(request, asked, page, own, _root_links(request, own))
 
 
 @router.post("/search", summary="Search items")
 async def post_search(request: Request) -> Response:
     """Search by a JSON body."""
-    body = await read_document(request, _MAX_BODY)
+    require_type(request, JSON_TYPES)
+    asked = _asked_by_body(await read_body(request, _MAX_BODY))
     own = f"{base_url_of(request)}search"
-    return await _answer(request, read_body(body), own, _root_links(request, own), body=body)
+    page = await _find(request, asked.search)
+    return _answer(request, asked, page, own, _root_links(request, own))
 
 
 @router.get("/collections/{collection_id}/items", summary="List a collection's items")
 async def list_items(collection_id: str, request: Request) -> Response:
     """Items of one collection, with the parameters of a search."""
-    parameters = parameters_of(request)
-    # pystac-client says the collection of the path once more.
-    if parameters.get("collections", collection_id) != collection_id:
-        detail = f"is given by the path: {collection_id}"
-        raise Problem(400, f"collections {detail}.", [Fault("/collections", detail)])
-    search = read_parameters({**parameters, "collections": collection_id})
-    async with request.app.state.pool.acquire() as connection:
-        await records.place_of(connection, collection_id)
+    asked = _asked_by_parameters(request.scope["query_string"], collection_id)
+    page = await _find(request, asked.search, must_exist=True)
     home = collection_url(base_url_of(request), collection_id)
     own = f"{home}/items"
     links = [
@@ -56,19 +69,59 @@ async def list_items(collection_id: str, request: Request) -> Response:
         {"rel": "parent", "type": JSON, "href": home},
         {"rel": "collection", "type": JSON, "href": home},
     ]
-    return await _answer(request, search, own, links, body=None)
+    return _answer(request, asked, page, own, links)
 
 
-async def _answer(
-    request: Request,
-    search: SearchRequest,
-    own: str,
-    links: list[Document],
-    body: Document | None,
+def _asked_by_body(body: bytes) -> _Asked:
+    return (_read if len(body) <= _SHORT else _read.__wrapped__)(body)
+
+
+@lru_cache(maxsize=_KEPT)
+def _read(body: bytes) -> _Asked:
+    document = parse_document(body)
+    return _Asked(read_search(document), document)
+
+
+def _asked_by_parameters(query: bytes, collection: str | None) -> _Asked:
+    read = _read_parameters if len(query) <= _SHORT else _read_parameters.__wrapped__
+    return read(query, collection)
+
+
+@lru_cache(maxsize=_KEPT)
+def _read_parameters(query: bytes, collection: str | None) -> _Asked:
+    """A search by the parameters of a URL, in the collection that its path names."""
+    given = single_parameters(query)
+    if collection is None:
+        return _Asked(read_parameters(given), given)
+    # pystac-client says the collection of the path once more.
+    if given.get("collections", collection) != collection:
+        detail = f"is given by the path: {collection}"
+        raise Problem(400, f"collections {detail}.", [Fault("/collections", detail)])
+    return _Asked(read_parameters({**given, "collections": collection}), given)
+
+
+async def _find(request: Request, search: SearchRequest, *, must_exist: bool = False) -> Page:
+    """The page that is asked for; 404 where a collection that must exist does not."""
+    planning = planning_of(search)
+    if len(search.collections) != 1:
+        async with request.app.state.pool.acquire(planning=planning) as connection:
+            return await run(connection, search, EVERY_TABLE)
+    (collection,) = search.collections
+
+    async def find(connection: asyncpg.Connection, table: str | None) -> Page:
+        if table is None and must_exist:
+            raise not_found(f"Collection {collection}")
+        return await run(connection, search, table or EVERY_TABLE)
+
+    tables: Tables = request.app.state.tables
+    return await tables.read(collection, find, planning)
+
+
+def _answer(
+    request: Request, asked: _Asked, page: Page, own: str, links: list[Document]
 ) -> Response:
-    async with request.app.state.pool.acquire() as connection:
-        page = await run(connection, search)
-    links += _page_links(request, own, page, body)
+    search = asked.search
+    links += _page_links(request, own, page, asked.given)
     end: Document = {"links": links, "numberReturned": len(page.items)}
     if page.matched is not None:
         end["numberMatched"] = page.matched
@@ -96,25 +149,25 @@ def _root_links(request: Request, own: str) -> list[Document]:
     ]
 
 
-def _page_links(request: Request, own: str, page: Page, body: Document | None) -> list[Document]:
+def _page_links(request: Request, own: str, page: Page, given: Document) -> list[Document]:
     links = []
     for rel, token in (("next", page.next), ("prev", page.previous)):
         if token is None:
             continue
         link: dict[str, Any] = {"rel": rel, "type": GEOJSON, "method": request.method}
-        if body is not None:
-            link |= {"href": own, "body": {**body, "token": token}, "merge": False}
+        if request.method == "POST":
+            link |= {"href": own, "body": {**given, "token": token}, "merge": False}
         else:
-            query = urlencode({**parameters_of(request), "token": token})
+            query = urlencode({**given, "token": token})
             link |= {"href": f"{own}?{query}", "method": "GET"}
         links.append(link)
     return links
 
 
-def parameters_of(request: Request) -> dict[str, str]:
-    """The parameters, of which each may come once only."""
+def single_parameters(query: bytes) -> dict[str, str]:
+    """The parameters of a URL, of which each may come once only."""
     parameters: dict[str, str] = {}
-    for name, value in request.query_params.multi_items():
+    for name, value in QueryParams(query).multi_items():
         if name in parameters:
             detail = "is given twice"
             raise Problem(400, f"{name} {detail}.", [Fault(pointer(name), detail)])
