@@ -13,6 +13,7 @@ from starlette.responses import Response
 from stac_api.access import base_url_of
 from stac_api.documents import JSON_TYPES, Document, parse_document, read_body, require_type
 from stac_api.hrefs import GEOJSON, JSON, collection_url, render
+from stac_api.pool import Planning
 from stac_api.problems import Fault, Problem, not_found, pointer
 from stac_api.records import EVERY_TABLE
 from stac_api.routes import Routes
@@ -32,10 +33,14 @@ _SHORT = 4096
 
 
 class _Asked(NamedTuple):
-    """A search, and the parameters or the body that asked for it; not to be changed."""
+    """A search, the parameters or the body that asked for it, and how it is to be planned.
+
+    Several requests may share it, so nothing of it is changed.
+    """
 
     search: SearchRequest
     given: Document
+    planning: Planning
 
 
 @router.get("/search", summary="Search items")
@@ -43,7 +48,7 @@ async def get_search(request: Request) -> Response:
     """Search by parameters; the filter in cql2-text where nothing else is said."""
     asked = _asked_by_parameters(request.scope["query_string"], None)
     own = f"{base_url_of(request)}search"
-    page = await _find(request, asked.search)
+    page = await _find(request, asked)
     return _answer(request, asked, page, own, _root_links(request, own))
 
 
@@ -53,7 +58,7 @@ async def post_search(request: Request) -> Response:
     require_type(request, JSON_TYPES)
     asked = _asked_by_body(await read_body(request, _MAX_BODY))
     own = f"{base_url_of(request)}search"
-    page = await _find(request, asked.search)
+    page = await _find(request, asked)
     return _answer(request, asked, page, own, _root_links(request, own))
 
 
@@ -61,7 +66,7 @@ async def post_search(request: Request) -> Response:
 async def list_items(collection_id: str, request: Request) -> Response:
     """Items of one collection, with the parameters of a search."""
     asked = _asked_by_parameters(request.scope["query_string"], collection_id)
-    page = await _find(request, asked.search, must_exist=True)
+    page = await _find(request, asked, must_exist=True)
     home = collection_url(base_url_of(request), collection_id)
     own = f"{home}/items"
     links = [
@@ -79,7 +84,7 @@ def _asked_by_body(body: bytes) -> _Asked:
 @lru_cache(maxsize=_KEPT)
 def _read(body: bytes) -> _Asked:
     document = parse_document(body)
-    return _Asked(read_search(document), document)
+    return _asked(read_search(document), document)
 
 
 def _asked_by_parameters(query: bytes, collection: str | None) -> _Asked:
@@ -92,17 +97,21 @@ def _read_parameters(query: bytes, collection: str | None) -> _Asked:
     """A search by the parameters of a URL, in the collection that its path names."""
     given = single_parameters(query)
     if collection is None:
-        return _Asked(read_parameters(given), given)
+        return _asked(read_parameters(given), given)
     # pystac-client says the collection of the path once more.
     if given.get("collections", collection) != collection:
         detail = f"is given by the path: {collection}"
         raise Problem(400, f"collections {detail}.", [Fault("/collections", detail)])
-    return _Asked(read_parameters({**given, "collections": collection}), given)
+    return _asked(read_parameters({**given, "collections": collection}), given)
 
 
-async def _find(request: Request, search: SearchRequest, *, must_exist: bool = False) -> Page:
+def _asked(search: SearchRequest, given: Document) -> _Asked:
+    return _Asked(search, given, planning_of(search))
+
+
+async def _find(request: Request, asked: _Asked, *, must_exist: bool = False) -> Page:
     """The page that is asked for; 404 where a collection that must exist does not."""
-    planning = planning_of(search)
+    search, planning = asked.search, asked.planning
     if len(search.collections) != 1:
         async with request.app.state.pool.acquire(planning=planning) as connection:
             return await run(connection, search, EVERY_TABLE)
