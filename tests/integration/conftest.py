@@ -8,11 +8,7 @@ import pytest
 
 from mlops.api import Api
 from tests.conftest import ApiServer
-
-SQUARE = {
-    "type": "Polygon",
-    "coordinates": [[[15.0, 46.0], [15.1, 46.0], [15.1, 46.1], [15.0, 46.1], [15.0, 46.0]]],
-}
+from tests.integration.plain import ITEMS, SQUARE, plain_collection, plain_item
 
 
 def dataset_item(digest: str = "a" * 64, dataset: str = "fields") -> dict[str, Any]:
@@ -73,4 +69,14 @@ def workspace(api_server: ApiServer) -> Api:
 def http(workspace: Api) -> Iterator[httpx.Client]:
     """Bare HTTP to the API that has the workspace."""
     with httpx.Client(base_url=workspace.url) as client:
+        yield client
+
+
+@pytest.fixture
+def imagery(api_server: ApiServer) -> Iterator[httpx.Client]:
+    """A client of an API that has the collection `imagery` with the item `kept`."""
+    prefer = {"Prefer": "return=representation"}
+    with httpx.Client(base_url=api_server.url, timeout=60, headers=prefer) as client:
+        assert client.post("/collections", json=plain_collection()).status_code == 201
+        assert client.post(ITEMS, json=plain_item("kept")).status_code == 201
         yield client

@@ -10,7 +10,8 @@ import pytest
 from mlops.api import Api, ApiError, ConflictError, NotFoundError
 from mlops.identity import issue_system_token
 from tests.conftest import ApiServer, serving
-from tests.integration.conftest import SQUARE, dataset_item, run_item
+from tests.integration.conftest import dataset_item, run_item
+from tests.integration.plain import SQUARE
 
 RUNS, MODELS, DATA = "alps-training-runs", "alps-models", "alps-training-data"
 
