@@ -13,6 +13,8 @@ from stac_api.problems import Problem
 from stac_api.settings import Settings
 
 LOCAL_USER = Principal(Role.USER, "local")
+_ROOT = "mlops.root"
+"""Where a request keeps the root of the API, once it was asked for."""
 
 
 class TokenKeys(Protocol):
@@ -83,17 +85,20 @@ def require_job_or_system(request: Request, collection: str, item: str) -> Princ
 def base_url_of(request: Request) -> str:
     """The root of the API as the caller sees it; ends with a slash."""
     scope = request.scope
-    host = next((value for name, value in scope["headers"] if name == b"host"), None)
-    server = scope.get("server")
-    return _base_url(
-        scope.get("scheme", "http"),
-        host,
-        None if server is None else tuple(server),
-        scope.get("root_path", ""),
-    )
+    known: str | None = scope.get(_ROOT)
+    if known is None:
+        host = next((value for name, value in scope["headers"] if name == b"host"), None)
+        server = scope.get("server")
+        known = scope[_ROOT] = _base_url(
+            scope.get("scheme", "http"),
+            host,
+            None if server is None else tuple(server),
+            scope.get("root_path", ""),
+        )
+    return known
 
 
-# It is the same for nearly every request, and each asks for it more than once.
+# It is the same for nearly every request.
 @lru_cache(maxsize=256)
 def _base_url(
     scheme: str, host: bytes | None, server: tuple[Any, ...] | None, root_path: str

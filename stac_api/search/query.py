@@ -1,8 +1,7 @@
 """Runs a search: one statement for most pages, its rows taken as text."""
 
 import json
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import asyncpg
 import orjson
@@ -24,8 +23,7 @@ from stac_api.search.spatial import envelope, geometry, related
 from stac_api.search.statement import Argument, Arguments
 
 
-@dataclass(frozen=True)
-class Page:
+class Page(NamedTuple):
     """A page of items, each as JSON; ``matched`` where it was counted or is plain to see."""
 
     items: list[bytes]

@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -69,16 +69,14 @@ class Key:
         return arguments.add(value, "text")
 
 
-@dataclass(frozen=True)
-class Segment:
+class Segment(NamedTuple):
     """A part of the sorted items: its condition, and whether it lacks the first key."""
 
     condition: str
     first_is_null: bool
 
 
-@dataclass(frozen=True)
-class Token:
+class Token(NamedTuple):
     """A place between two items: values of the keys, and the direction to read in."""
 
     values: tuple[str | None, ...]
@@ -88,6 +86,9 @@ class Token:
         """The token as a client passes it on."""
         content = orjson.dumps([int(self.backwards), *self.values])
         return base64.urlsafe_b64encode(content).decode().rstrip("=")
+
+
+_WHOLE = [Segment("true", first_is_null=False)]
 
 
 def read_keys(sort_by: Any, *, one_collection: bool, place: str = "/sortby") -> list[Key]:
@@ -131,11 +132,11 @@ def read_token(text: Any, keys: Sequence[Key], place: str = "/token") -> Token:
     return Token(tuple(values), bool(backwards))
 
 
-def segments(keys: Sequence[Key], token: Token | None) -> list[Segment]:
+def segments(keys: Sequence[Key], token: Token | None) -> Sequence[Segment]:
     """The parts to read in turn, beginning with the token's."""
     first = keys[0]
     if not first.nullable:
-        return [Segment("true", first_is_null=False)]
+        return _WHOLE
     present = Segment(f"{first.expression.sql} IS NOT NULL", first_is_null=False)
     absent = Segment(f"{first.expression.sql} IS NULL", first_is_null=True)
     parts = [present, absent]
