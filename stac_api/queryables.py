@@ -44,11 +44,20 @@ _MODELS: dict[Kind, tuple[type[BaseModel], ...]] = {
     Kind.TRAINING_DATA: (DatasetVersion,),
     Kind.MODEL: (ModelVersion,),
 }
+_VERSIONS: dict[str, Schema] = {
+    "version": {"type": "string"},
+    "mlops:published": {"type": "boolean"},
+}
 _MORE: dict[Kind, dict[str, Schema]] = {
     Kind.TRAINING_RUN: {},
-    Kind.TRAINING_DATA: {"version": {"type": "string"}},
-    Kind.MODEL: {"version": {"type": "string"}, "mlops:run": {"type": "string"}, **_METRICS},
+    Kind.TRAINING_DATA: {
+        **_VERSIONS,
+        "mlops:size": {"type": "integer", "minimum": 0},
+        "mlops:synthetic": {"type": "boolean"},
+    },
+    Kind.MODEL: {**_VERSIONS, "mlops:run": {"type": "string"}, **_METRICS},
 }
+_TAGS: Schema = {"type": "array", "items": {"type": "string"}, "title": "mlops:tags"}
 
 
 @router.get("/queryables", summary="Queryables of every item")
@@ -94,6 +103,7 @@ def _queryables_of(kind: Kind) -> tuple[dict[str, Schema], dict[str, Schema]]:
         schema = model.model_json_schema(mode="serialization")
         _flatten(schema["properties"], "", schema.get("$defs", {}), names, patterns)
     _flatten(_MORE[kind], "", {}, names, patterns)
+    names["mlops:tags"] = _TAGS
     return names, patterns
 
 

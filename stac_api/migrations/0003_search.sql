@@ -84,17 +84,19 @@ END;
 $$;
 
 -- What free text searches; the same words as pgstac's own search.
-CREATE FUNCTION mlops.words(i pgstac.items) RETURNS tsvector
-LANGUAGE sql STABLE PARALLEL SAFE AS $$
-    SELECT to_tsvector('english', coalesce(i.content->'properties'->>'description', ''))
-        || to_tsvector('english', coalesce(i.content->'properties'->>'title', ''))
-        || to_tsvector('english', coalesce(i.content->'properties'->>'keywords', ''))
+CREATE FUNCTION mlops.words(content jsonb) RETURNS tsvector
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT to_tsvector('english'::regconfig, coalesce(content->'properties'->>'description', ''))
+        || to_tsvector('english'::regconfig, coalesce(content->'properties'->>'title', ''))
+        || to_tsvector('english'::regconfig, coalesce(content->'properties'->>'keywords', ''))
 $$;
 
 -- What free text asks for. pgstac reads operators in it and fails where they make no expression;
 -- then the words are looked for as they are.
+-- IMMUTABLE, so that the planner sees how rare the words are: an index finds rare ones, and common
+-- ones are found soonest among the newest items.
 CREATE FUNCTION mlops.wanted_words(q jsonb) RETURNS tsquery
-LANGUAGE plpgsql STABLE PARALLEL UNSAFE AS $$
+LANGUAGE plpgsql IMMUTABLE PARALLEL UNSAFE AS $$
 BEGIN
     RETURN pgstac.q_to_tsquery(q);
 EXCEPTION WHEN syntax_error THEN
@@ -138,18 +140,23 @@ CREATE TABLE mlops.indexed_fields (
 );
 INSERT INTO mlops.indexed_fields (kind, path, newest)
 SELECT kind, field, newest FROM (VALUES
-    ('training-run', true, ARRAY['mlops:model', 'mlops:status', 'mlops:recipe']),
-    ('training-run', false, ARRAY['mlops:progress', 'mlops:objective_value', 'created',
-        'mlops:metrics/val_loss', 'mlops:metrics/val_accuracy',
-        'mlops:metrics/val_balanced_accuracy', 'mlops:metrics/val_f1',
-        'mlops:metrics/val_macro_f1', 'mlops:metrics/test_accuracy',
-        'mlops:metrics/test_balanced_accuracy', 'mlops:metrics/test_macro_f1']),
+    ('training-run', true, ARRAY['mlops:model', 'mlops:status', 'mlops:recipe', 'mlops:task',
+        'mlops:framework', 'mlops:requested_by']),
+    ('training-run', false, ARRAY['mlops:progress', 'mlops:objective_value', 'mlops:attempt',
+        'mlops:started', 'mlops:finished', 'mlops:compute/engine', 'mlops:compute/instance_type',
+        'mlops:cost/seconds', 'created']),
     ('model', true, ARRAY['mlops:model', 'mlops:run']),
-    ('model', false, ARRAY['created', 'mlops:metrics/val_f1', 'mlops:metrics/val_macro_f1',
-        'mlops:metrics/test_balanced_accuracy', 'mlops:metrics/test_macro_f1']),
+    ('model', false, ARRAY['mlops:published', 'created']),
     ('training-data', true, ARRAY['mlops:dataset']),
-    ('training-data', false, ARRAY['created'])
-) AS kinds(kind, newest, fields), unnest(fields) AS field;
+    ('training-data', false, ARRAY['mlops:samples', 'mlops:size', 'mlops:manifest_digest',
+        'mlops:non_spatial', 'mlops:synthetic', 'mlops:published', 'created'])
+) AS kinds(kind, newest, fields), unnest(fields) AS field
+UNION ALL
+-- The names that frameworks and this field's papers give them; an operator may add others.
+SELECT kind, format('mlops:metrics/%s_%s', split, measure), false
+FROM unnest(ARRAY['training-run', 'model']) AS kind, unnest(ARRAY['val', 'test']) AS split,
+    unnest(ARRAY['loss', 'accuracy', 'balanced_accuracy', 'precision', 'recall', 'f1', 'macro_f1',
+        'iou', 'mean_iou', 'rmse', 'mae', 'r2']) AS measure;
 
 -- Indexes of a workspace's collection: what its items are filtered and sorted by. One on a JSON
 -- value serves equality, ranges and both directions of a sort. What not every item has is indexed
@@ -179,11 +186,31 @@ BEGIN
         ELSE
             EXECUTE format('CREATE INDEX IF NOT EXISTS %I ON pgstac.%I (%s%s, id) WHERE %s IS NOT NULL',
                 name, partition, value,
-                CASE kind WHEN 'training-run' THEN $sql$, (content->'properties'->'mlops:status')$sql$ END,
+                CASE WHEN kind = 'training-run' AND field.path ~ '^mlops:(metrics/|objective_value$)'
+                    THEN $sql$, (content->'properties'->'mlops:status')$sql$ END,
                 value);
             EXECUTE format('CREATE STATISTICS IF NOT EXISTS pgstac.%I ON (%s) FROM pgstac.%I',
                 name || '_s', value, partition);
         END IF;
+    END LOOP;
+    EXECUTE format('CREATE INDEX IF NOT EXISTS %I ON pgstac.%I USING gin (mlops.words(content))',
+        partition || '_words', partition);
+END;
+$$;
+
+-- What an operator calls for a field of their own, such as 'mlops:metrics/val_kappa': it is indexed
+-- in all collections of a kind, those that are there and those that come.
+CREATE FUNCTION mlops.index_field(kind text, path text) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = mlops, pgstac, public AS $$
+DECLARE
+    collection_id text;
+BEGIN
+    INSERT INTO mlops.indexed_fields (kind, path, newest) VALUES (kind, path, false)
+        ON CONFLICT DO NOTHING;
+    FOR collection_id IN
+        SELECT id FROM pgstac.collections WHERE content->>'mlops:kind' = index_field.kind
+    LOOP
+        PERFORM mlops.index_collection(collection_id, kind);
     END LOOP;
 END;
 $$;

@@ -6,7 +6,18 @@ from stac_api.search.properties import Type, expression_of
 from stac_api.search.request import SearchRequest
 from stac_api.search.sorting import Key
 
-NEWEST_OF = frozenset({"mlops:model", "mlops:status", "mlops:recipe", "mlops:run", "mlops:dataset"})
+NEWEST_OF = frozenset(
+    {
+        "mlops:model",
+        "mlops:status",
+        "mlops:recipe",
+        "mlops:task",
+        "mlops:framework",
+        "mlops:requested_by",
+        "mlops:run",
+        "mlops:dataset",
+    }
+)
 """Fields that have an index with the time and the id behind them (``mlops.indexed_fields``)."""
 _PATHS = frozenset(("properties", name) for name in NEWEST_OF)
 

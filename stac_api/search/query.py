@@ -128,9 +128,8 @@ def conditions_of(request: SearchRequest, arguments: Arguments) -> list[str]:
         if start is not None:
             conditions.append(f"i.end_datetime >= {arguments.add(start, 'text::timestamptz')}")
     if request.free_text:
-        words = arguments.add(list(request.free_text), "text[]")
-        # As a query of its own: it is put together once, and not for each item.
-        conditions.append(f"mlops.words(i) @@ (SELECT mlops.wanted_words(to_jsonb({words})))")
+        words = arguments.json(list(request.free_text))
+        conditions.append(f"mlops.words(i.content) @@ mlops.wanted_words({words})")
     compiler = Compiler(arguments)
     return conditions + [compiler.compile(filter_) for filter_ in request.filters]
 

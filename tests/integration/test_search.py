@@ -544,20 +544,3 @@ def test_collections_are_found_by_their_extent(
         assert answer.status_code == 400
     else:
         assert [c["id"] for c in answer.json()["collections"]] == [COLLECTION] * is_found
-
-
-def test_a_leaderboard_uses_an_index(workspace: Api, database_url: str) -> None:
-    """Sorted by a nested metric, without a sort of all runs."""
-    assert workspace.get_json("/collections/alps-training-runs")["mlops:kind"] == "training-run"
-    value = "i.content->'properties'->'mlops:metrics'->'val_f1'"
-    with psycopg.connect(database_url) as connection:
-        # A table of no rows is read in any way: what matters is whether the index can serve.
-        for way in ("seqscan", "bitmapscan", "sort"):
-            connection.execute(f"SET enable_{way} = off")
-        plan = connection.execute(
-            f"EXPLAIN SELECT * FROM pgstac.items i WHERE collection = 'alps-training-runs'"
-            f" AND {value} IS NOT NULL ORDER BY {value} DESC LIMIT 100"
-        ).fetchall()
-    lines = [str(line[0]) for line in plan]
-    assert any("Index Scan Backward" in line for line in lines), lines
-    assert not any("Sort" in line for line in lines), lines

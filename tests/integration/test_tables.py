@@ -18,7 +18,7 @@ from stac_api.settings import Settings
 from stac_api.tables import Tables
 from tests.conftest import ApiServer
 from tests.integration.conftest import run_item
-from tests.integration.test_strict import ITEMS, plain_collection, plain_item, problem
+from tests.integration.plain import ITEMS, plain_collection, plain_item, problem
 
 RUNS = "alps-training-runs"
 NEWEST = [{"field": "datetime", "direction": "desc"}]
@@ -158,7 +158,7 @@ class TestPlanning:
             of_model("landcover", sortby=[{"field": "mlops:metrics.val_f1"}]),
             of_model("landcover", sortby=[*NEWEST, {"field": "id", "direction": "asc"}]),
             of_model(3),
-            {"collections": [RUNS], "filter": "mlops:task = 'classification'"},
+            {"collections": [RUNS], "filter": "title = 'winter'"},
             {"collections": [RUNS], "filter": "mlops:model > 'a'"},
             {"collections": [RUNS], "filter": "id = 'a'"},
         ],
