@@ -32,6 +32,8 @@ class Target:
     items: int
     turn: str
     """Part of new items' ids, another in every run of the bench: the database may be kept."""
+    accept_encoding: str = "identity"
+    """What clients say that they can unpack."""
 
     def client(self, side: str) -> httpx.Client:
         """A client of a side's server."""
@@ -91,8 +93,12 @@ class Cell:
                 "arguments": self.arguments(target),
             }
         collection = COLLECTION if side == "ours" else STOCK_COLLECTION
-        port = target.ports[side]
-        return {"port": port, "requests": self.requests(target, collection, side)}
+        header = f"\r\nAccept-Encoding: {target.accept_encoding}\r\n"
+        requests = [
+            request.replace("\r\n", header, 1)
+            for request in self.requests(target, collection, side)
+        ]
+        return {"port": target.ports[side], "requests": requests}
 
 
 def _http(method: str, path: str, body: Any = None, content_type: str = "application/json") -> str:

@@ -47,6 +47,9 @@ def main(description: str) -> None:
         help="leave the stock application out of the cells: at a million items it takes minutes",
     )
     parser.add_argument("--only", default="", help="cells whose names contain one of these")
+    parser.add_argument(
+        "--accept-encoding", default="identity", help="what clients can unpack, such as gzip"
+    )
     arguments = parser.parse_args()
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix="mlops-bench-"))
     folder.mkdir(parents=True, exist_ok=True)
@@ -81,7 +84,9 @@ def run(cluster: Cluster, folder: Path, arguments: argparse.Namespace) -> dict[s
         connection = parts.enter_context(psycopg.connect(database, autocommit=True))
         fill(connection, ports, secret, arguments.items)
         turn = secrets.token_hex(4)
-        target = Target(ports, database, connection, secret, arguments.items, turn)
+        target = Target(
+            ports, database, connection, secret, arguments.items, turn, arguments.accept_encoding
+        )
         results: Results = {}
         sides = tuple(s for s in SIDES if s != "stock" or not arguments.without_stock)
         print_head(sides)
