@@ -246,12 +246,16 @@ async def update_collection(connection: asyncpg.Connection, collection: Document
 async def delete_collection(
     connection: asyncpg.Connection, collection: str, *, with_items: bool
 ) -> None:
-    """Remove a collection whose row is locked; 409 when it holds items, unless ``with_items``."""
+    """Remove a collection whose row is locked; 409 when it holds items, unless ``with_items``.
+
+    As in :func:`place_of`, the events of its items carry on whose request it is.
+    """
     # Before any look at items: who makes a table waits for all that have looked.
     await connection.execute(_TABLES_LOCK)
     if not with_items and await _holds_items(connection, collection):
         detail = f"Collection {collection} holds items. Delete them, or add ?force=true."
         raise Problem(409, detail)
+    await connection.execute(_SERVE, request_ids.current() or "")
     await connection.execute("SELECT pgstac.delete_collection($1)", collection)
 
 
@@ -260,6 +264,7 @@ async def _holds_items(connection: asyncpg.Connection, collection: str) -> bool:
     return bool(await connection.fetchval(query, collection))
 
 
+_SERVE = "SELECT set_config('mlops.request_id', $1, true)"
 _PREPARED = "to_regclass(format('pgstac._items_%s', key)) IS NOT NULL AS prepared"
 _TABLE = f"SELECT key, {_PREPARED} FROM pgstac.collections WHERE id = $1"  # noqa: S608
 _PLACE = f"""

@@ -471,8 +471,12 @@ class TestEvents:
         forget(database_url)
         problem(client.delete("/collections/imagery"), 409)
         assert told(database_url) == []
-        client.delete("/collections/imagery?force=true")
+        whose = {"X-Request-Id": "whoever-deletes"}
+        client.delete("/collections/imagery?force=true", headers=whose)
         assert told(database_url) == [("item.deleted", "a"), ("item.deleted", "b")]
+        with psycopg.connect(database_url) as connection:
+            rows = connection.execute("SELECT DISTINCT request_id FROM mlops.outbox").fetchall()
+        assert rows == [("whoever-deletes",)]
 
     @pytest.mark.parametrize("one_by_one", [True, False])
     def test_of_pgstacs_own_functions(
