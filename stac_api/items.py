@@ -101,6 +101,8 @@ class ItemWriter:
 
         An item that is not there is as it shall be.
         """
+        if caller.principal.role is Role.JOB:
+            raise Problem(403, "A job may not delete items, nor dismiss its run.")
         async with self._pool.acquire() as connection, connection.transaction():
             writing = await self.writing(connection, caller, collection)
             kind = writing.place.kind

@@ -21,6 +21,8 @@ from stac_api.rules import Writing, add_extensions, now
 from stac_api.rules.immutable import changed_properties
 from stac_api.strict_json import equal_json
 
+# When a run was accepted, and what its data are of.
+_TIMES = frozenset({"datetime", "start_datetime", "end_datetime", "created"})
 _SPLITS = ("train", "validate", "test")
 
 
@@ -76,6 +78,8 @@ class TrainingRunRules:
         if writing.principal.measures(after["collection"], after["id"]):
             _check_attempt(writing, before, after)
             _check_record(after)
+            if writing.principal.role is Role.JOB:
+                _check_job_change(before, after)
         else:
             _check_user_change(before, after)
 
@@ -274,22 +278,39 @@ def _check_record(after: Document) -> None:
 def _check_user_change(before: Document, after: Document) -> None:
     """A client describes a run; everything the system measured stays as it is."""
     old, new = before["properties"], after["properties"]
-    free = frozenset(name for name in old.keys() | new.keys() if not name.startswith("mlops:")) - {
-        "datetime",
-        "start_datetime",
-        "end_datetime",
-        "created",
-    }
-    faults = changed_properties(before, after, allowed=free | {"mlops:status", "mlops:tags"})
-    for part in ("geometry", "bbox", "assets"):
-        if not equal_json(before.get(part), after.get(part)):
-            faults.append(Fault(pointer(part), "cannot be changed"))
-    for rel in (Rel.MODEL, Rel.WORKSPACE):
-        if _links(before, rel) != _links(after, rel):
-            faults.append(Fault("/links", f"the {rel} link cannot be changed"))
+    free = frozenset(name for name in old.keys() | new.keys() if not name.startswith("mlops:"))
+    faults = changed_properties(
+        before, after, allowed=(free - _TIMES) | {"mlops:status", "mlops:tags"}
+    )
+    faults += _changed_place(before, after)
+    if not equal_json(before.get("assets"), after.get("assets")):
+        faults.append(Fault("/assets", "cannot be changed"))
     if faults:
         detail = "A client may change a run's title, description and tags, or dismiss it."
         raise Problem(409, detail, faults)
+
+
+def _check_job_change(before: Document, after: Document) -> None:
+    """A job says what it measured; where and when its run belongs is not its to say."""
+    others = frozenset(before["properties"].keys() | after["properties"].keys()) - _TIMES
+    faults = changed_properties(before, after, allowed=others) + _changed_place(before, after)
+    if faults:
+        raise Problem(409, "A job may write what it measured on its run.", faults)
+
+
+def _changed_place(before: Document, after: Document) -> list[Fault]:
+    """A fault for each part that differs and says where a run belongs, or what it led to."""
+    faults = [
+        Fault(pointer(part), "cannot be changed")
+        for part in ("geometry", "bbox")
+        if not equal_json(before.get(part), after.get(part))
+    ]
+    faults += [
+        Fault("/links", f"the {rel} link cannot be changed")
+        for rel in (Rel.MODEL, Rel.WORKSPACE)
+        if _links(before, rel) != _links(after, rel)
+    ]
+    return faults
 
 
 def _links(item: Document, rel: Rel) -> list[Any]:

@@ -177,6 +177,41 @@ class TestRun:
             job.merge_patch(RUNS, other["id"], change)
         assert caught.value.status == 403
 
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"properties": {"mlops:requested_by": "somebody else"}},
+            {"properties": {"datetime": "2020-01-01T00:00:00Z"}},
+            {"properties": {"created": "2020-01-01T00:00:00Z"}},
+            {"geometry": {"type": "Point", "coordinates": [0, 0]}},
+            {"links": []},
+        ],
+    )
+    def test_a_job_measures_and_no_more(
+        self, api_server: ApiServer, workspace: Api, change: dict[str, Any]
+    ) -> None:
+        run, _ = workspace.create_item(RUNS, run_item())
+        if "links" in change:
+            led_to = {"rel": "model", "href": "https://elsewhere.example/model"}
+            change = {"links": [*run["links"], led_to]}
+        job = api_server.job(RUNS, run["id"])
+        for measures in ({}, {"mlops:progress": 0.5}):
+            patch = {**change, "properties": change.get("properties", {}) | measures}
+            with pytest.raises(ConflictError):
+                job.merge_patch(RUNS, run["id"], patch)
+        assert workspace.get_item(RUNS, run["id"]).item == run
+
+    def test_a_job_deletes_nothing(self, api_server: ApiServer, workspace: Api) -> None:
+        run, _ = workspace.create_item(RUNS, run_item())
+        for status in ("running", "failed"):
+            ended = {"properties": {"mlops:status": status}}
+            api_server.system().merge_patch(RUNS, run["id"], ended)
+            with pytest.raises(ApiError) as caught:
+                api_server.job(RUNS, run["id"]).delete_item(RUNS, run["id"])
+            assert caught.value.status == 403
+        kept = workspace.get_item(RUNS, run["id"]).item
+        assert kept["properties"]["mlops:status"] == "failed"
+
     def test_terminal_status_is_final(self, api_server: ApiServer, workspace: Api) -> None:
         run, _ = workspace.create_item(RUNS, run_item())
         system = api_server.system()
