@@ -86,6 +86,9 @@ class BulkWriter:
                     return await _write_in_turn(writer, writing, entries, upsert=upsert)
             except asyncpg.DeadlockDetectedError as error:
                 lost = error
+            except asyncpg.CheckViolationError as error:
+                lost = error
+                await records.make_room(self._pool, collection)
             except asyncpg.UniqueViolationError as error:
                 lost = error
                 # Another writer made one of them in between: now it is there to be replaced.

@@ -62,6 +62,8 @@ class Place:
     table: str
     kind: Kind | None
     workspace: str | None
+    is_split: bool
+    """Whether another tool has split the table by time: an id is unique in each part only."""
 
 
 async def place_of(
@@ -84,7 +86,8 @@ async def place_of(
         # Another tool made it, and it has had no items yet.
         await _prepare(connection, collection)
     kind = Kind(row["kind"]) if row["kind"] else None
-    return Place(collection, f"pgstac._items_{row['key']:d}", kind, row["workspace"])
+    table = f"pgstac._items_{row['key']:d}"
+    return Place(collection, table, kind, row["workspace"], row["is_split"])
 
 
 async def table_of(connection: asyncpg.Connection, collection: str) -> str | None:
@@ -93,6 +96,16 @@ async def table_of(connection: asyncpg.Connection, collection: str) -> str | Non
     if row is None:
         return None
     return f"pgstac._items_{row['key']:d}" if row["prepared"] else EVERY_TABLE
+
+
+async def make_room(pool: asyncpg.Pool, collection: str) -> None:
+    """Let a collection's table take items of all times again.
+
+    To be called after a write has failed with ``CheckViolationError``: pgstac's loader binds a
+    table to the times of the items that are in it.
+    """
+    async with pool.acquire() as connection, connection.transaction():
+        await _prepare(connection, collection)
 
 
 async def read_item(
@@ -116,6 +129,7 @@ async def lock_item(
 
 async def insert_item(connection: asyncpg.Connection, place: Place, item: Document) -> str:
     """Store a new item and return its ETag; 409 when its id is taken."""
+    _refuse_split(place)
     try:
         return await _write_one(connection, _INSERT_ITEM, place, item)
     except asyncpg.UniqueViolationError as error:
@@ -162,6 +176,7 @@ async def insert_items(
     connection: asyncpg.Connection, place: Place, items: str, leave_out: Sequence[str] = ()
 ) -> None:
     """Store the new items of a JSON array, but for those with the ids to leave out."""
+    _refuse_split(place)
     statement = _INSERT_ITEMS.format(place.table)
     await connection.execute(statement, items, place.collection, leave_out)
 
@@ -269,7 +284,7 @@ _PREPARED = "to_regclass(format('pgstac._items_%s', key)) IS NOT NULL AS prepare
 _TABLE = f"SELECT key, {_PREPARED} FROM pgstac.collections WHERE id = $1"  # noqa: S608
 _PLACE = f"""
     SELECT key, content->>'mlops:kind' AS kind, content->>'mlops:workspace' AS workspace,
-           {_PREPARED},
+           {_PREPARED}, partition_trunc IS NOT NULL AS is_split,
            set_config('mlops.request_id', $2, true){{}}
     FROM pgstac.collections WHERE id = $1
 """  # noqa: S608 - constants only
@@ -350,10 +365,26 @@ def _stored_item(document: bytes | None) -> Stored | None:
 
 
 async def _prepare(connection: asyncpg.Connection, collection: str) -> None:
-    """Make the table for a collection's items, if there is none."""
+    """Make the table for a collection's items, if there is none, and have it take all times."""
     await connection.execute(_TABLES_LOCK)
-    await connection.execute(
-        f"SELECT pgstac.check_partition($1, {_ALL_TIME}, {_ALL_TIME})", collection
+    try:
+        await connection.execute(
+            f"SELECT pgstac.check_partition($1, {_ALL_TIME}, {_ALL_TIME})", collection
+        )
+    except asyncpg.RaiseError as error:
+        raise _split(collection) from error
+
+
+def _refuse_split(place: Place) -> None:
+    if place.is_split:
+        raise _split(place.collection)
+
+
+def _split(collection: str) -> Problem:
+    return Problem(
+        409,
+        f"Collection {collection} is split by time (partition_trunc) and takes nothing new here: "
+        "leave that to the tool that has split it, or have it put together again.",
     )
 
 

@@ -7,11 +7,14 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import psycopg
 import pytest
+from pypgstac.db import PgstacDB
+from pypgstac.load import Loader, Methods
 
 from mlops.api import ConflictError
 from mlops.identity import issue_system_token
@@ -590,6 +593,88 @@ class TestEvents:
         with psycopg.connect(database_url) as connection:
             rows = connection.execute("SELECT attempt FROM mlops.outbox ORDER BY seq").fetchall()
         assert [row[0] for row in rows] == [3, None, None, None, None, None]
+
+
+class TestBesideOtherTools:
+    """pgstac's loader binds the table of a collection to the times of the items in it."""
+
+    @pytest.fixture
+    def narrow(self, client: httpx.Client, database_url: str, tmp_path: Path) -> httpx.Client:
+        client.post(ITEMS, json=plain_item())
+        loaded = tmp_path / "items.ndjson"
+        loaded.write_text(json.dumps({**plain_item("loaded"), "collection": "imagery"}))
+        loader = Loader(PgstacDB(dsn=database_url))
+        try:
+            loader.load_items(str(loaded), Methods.upsert)
+        finally:
+            loader.db.close()
+        forget(database_url)
+        return client
+
+    @staticmethod
+    def late(identity: str) -> Document:
+        item = plain_item(identity)
+        item["properties"]["datetime"] = "2031-01-01T00:00:00Z"
+        return item
+
+    def test_items_of_other_times_are_written(
+        self, narrow: httpx.Client, database_url: str
+    ) -> None:
+        assert narrow.post(ITEMS, json=self.late("two")).status_code == 201
+        assert told(database_url) == [("item.created", "two")]
+
+    @pytest.mark.parametrize("name", ["one", "loaded"])
+    def test_items_change_their_time(
+        self, narrow: httpx.Client, database_url: str, name: str
+    ) -> None:
+        change = {"properties": {"datetime": "2031-01-01T00:00:00Z"}}
+        assert narrow.patch(f"{ITEMS}/{name}", json=change).status_code == 200
+        assert narrow.put(f"{ITEMS}/{name}", json=plain_item(name)).status_code == 200
+        assert told(database_url) == [("item.updated", name)] * 2
+
+    def test_they_are_replaced(self, narrow: httpx.Client) -> None:
+        answer = narrow.put(f"{ITEMS}/one", json=self.late("one"))
+        assert answer.json()["properties"]["datetime"] == "2031-01-01T00:00:00Z"
+
+    @pytest.mark.parametrize("method", ["insert", "upsert"])
+    def test_many_are_written(self, narrow: httpx.Client, database_url: str, method: str) -> None:
+        items = {name: self.late(name) for name in ("a", "b", "loaded")[: 2 + (method == "upsert")]}
+        answer = narrow.post(BULK, json={"items": items, "method": method})
+        assert answer.json()["created"] == ["a", "b"]
+        assert sorted(name for _, name in told(database_url)) == sorted(items)
+
+    def test_many_at_once(self, narrow: httpx.Client) -> None:
+        url = f"{narrow.base_url}{ITEMS}"
+
+        def create(number: int) -> int:
+            return httpx.post(url, json=self.late(f"i{number}"), timeout=60).status_code
+
+        assert Counter(together(8, create)) == {201: 8}
+
+    def test_a_table_that_is_split_takes_nothing_new(
+        self, client: httpx.Client, database_url: str
+    ) -> None:
+        """An id would be unique in each of its parts only."""
+        for item in (plain_item(), self.late("two")):
+            client.post(ITEMS, json=item)
+        client.post("/collections", json=plain_collection("empty"))
+        with psycopg.connect(database_url) as connection:
+            connection.execute("UPDATE pgstac.collections SET partition_trunc = 'month'")
+        forget(database_url)
+        much_later = plain_item("three")
+        much_later["properties"]["datetime"] = "2040-01-01T00:00:00Z"
+        for item in (self.late("one"), much_later):
+            assert "split" in problem(client.post(ITEMS, json=item), 409)["detail"]
+            body = {"items": {item["id"]: item}}
+            assert "split" in problem(client.post(BULK, json=body), 409)["detail"]
+        problem(client.post("/collections/empty/items", json=plain_item()), 409)
+        change = {"properties": much_later["properties"]}
+        problem(client.patch(f"{ITEMS}/two", json=change), 409)
+        assert told(database_url) == []
+        assert client.patch(f"{ITEMS}/two", json={"properties": {"title": "x"}}).is_success
+        assert client.delete(f"{ITEMS}/one").status_code == 204
+        assert told(database_url) == [("item.updated", "two"), ("item.deleted", "one")]
+        assert [item["id"] for item in client.get(ITEMS).json()["features"]] == ["two"]
 
 
 class TestConcurrency:
