@@ -42,6 +42,10 @@ def told(database_url: str) -> list[tuple[str, str]]:
         return [(str(kind), str(item)) for kind, item in rows.fetchall()]
 
 
+def place(item: Document) -> tuple[str, str]:
+    return item["collection"], item["id"]
+
+
 def forget(database_url: str) -> None:
     with psycopg.connect(database_url) as connection:
         connection.execute("DELETE FROM mlops.outbox")
@@ -559,6 +563,24 @@ class TestEvents:
             system.request("PATCH", url.removeprefix(system.url), json=change)
         assert httpx.delete(url).status_code == 204
         problem(httpx.get(url), 404)
+
+    def test_none_of_a_table_that_is_split_or_put_together(
+        self, client: httpx.Client, workspace: Any, database_url: str
+    ) -> None:
+        """Every row is inserted anew then, and nothing is changed."""
+        client.post(ITEMS, json=plain_item())
+        run, _ = workspace.create_item("alps-training-runs", run_item())
+        before = [client.get(f"{ITEMS}/one").content, workspace.get_item(*place(run)).item]
+        forget(database_url)
+        for split in ("month", None):
+            with psycopg.connect(database_url) as connection:
+                connection.execute("UPDATE pgstac.collections SET partition_trunc = %s", (split,))
+            assert told(database_url) == []
+        after = [client.get(f"{ITEMS}/one").content, workspace.get_item(*place(run)).item]
+        assert after == before
+        workspace.delete_item(*place(run))
+        client.post(ITEMS, json=plain_item("two"))
+        assert told(database_url) == [("run.dismissed", run["id"]), ("item.created", "two")]
 
     def test_keep_the_order_of_an_item(self, client: httpx.Client, database_url: str) -> None:
         client.post(ITEMS, json=plain_item())
