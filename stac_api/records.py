@@ -11,7 +11,7 @@ Triggers for each row, the outbox's among them, belong to every table.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -196,13 +196,16 @@ async def delete_item(connection: asyncpg.Connection, place: Place, item: str) -
         await connection.execute(statement, place.collection, item)
 
 
-async def set_link(
-    connection: asyncpg.Connection, place: Place, items: list[str], rel: str, link: Document | None
+async def set_links(
+    connection: asyncpg.Connection,
+    place: Place,
+    items: list[str],
+    links: Mapping[str, Document | None],
 ) -> None:
-    """Give items a link, or none, in place of those they have with the same relation type."""
-    statement = _SET_LINK.format(place.table)
-    links = _text([link] if link else [])
-    await connection.execute(statement, place.collection, items, rel, links)
+    """Give items a link, or none, of each relation type, in place of those they have of it."""
+    statement = _SET_LINKS.format(place.table)
+    new = _text([link for link in links.values() if link])
+    await connection.execute(statement, place.collection, items, list(links), new)
 
 
 async def footprint_of(
@@ -332,10 +335,10 @@ _UPDATE_ITEMS = f"""{_UPDATE} AND i.id = ANY($3::text[]) AND (
         OR i.content::text IS DISTINCT FROM d.content::text
         OR public.ST_AsBinary(i.geometry) IS DISTINCT FROM public.ST_AsBinary(d.geometry))
 """
-_SET_LINK = """
+_SET_LINKS = """
     UPDATE {} i
     SET content = jsonb_set(i.content, '{{links}}', (
-        SELECT coalesce(jsonb_agg(link) FILTER (WHERE link->>'rel' <> $3), '[]')
+        SELECT coalesce(jsonb_agg(link) FILTER (WHERE link->>'rel' <> ALL($3::text[])), '[]')
         FROM jsonb_array_elements(i.content->'links') link
     ) || $4::text::jsonb)
     WHERE i.collection = $1 AND i.id = ANY($2)

@@ -582,6 +582,26 @@ class TestEvents:
         client.post(ITEMS, json=plain_item("two"))
         assert told(database_url) == [("run.dismissed", run["id"]), ("item.created", "two")]
 
+    def test_of_versions_that_are_linked_anew(self, workspace: Any, database_url: str) -> None:
+        """A new version changes those before it, and each of them once; so does one that goes."""
+        data = "alps-training-data"
+        workspace.request("PATCH", f"/collections/{data}", json={"mlops:events": True})
+        for digest in "bc":
+            workspace.create_item(data, dataset_item(digest * 64))
+        forget(database_url)
+        workspace.create_item(data, dataset_item("d" * 64))
+        assert sorted(told(database_url)) == [
+            ("item.updated", "fields-v1"),
+            ("item.updated", "fields-v2"),
+            ("item.updated", "fields-v3"),
+            ("training-data.created", "fields-v4"),
+        ]
+        for gone, changed in ("fields-v2", [1, 3]), ("fields-v4", [1, 3]):
+            forget(database_url)
+            workspace.delete_item(data, gone)
+            updated = [("item.updated", f"fields-v{number}") for number in changed]
+            assert sorted(told(database_url)) == [("item.deleted", gone), *updated]
+
     def test_keep_the_order_of_an_item(self, client: httpx.Client, database_url: str) -> None:
         client.post(ITEMS, json=plain_item())
         base = str(client.base_url)
