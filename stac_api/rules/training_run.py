@@ -14,11 +14,12 @@ from mlops.items.status import Status, StatusChangeError, check_transition
 from mlops.items.training_run import ASKED, MEASURED, RunRecord, RunRequest
 from mlops.recipes import RECIPES
 from stac_api import hrefs, records
-from stac_api.documents import Document
+from stac_api.documents import Document, too_large
 from stac_api.problems import Fault, Problem, faults_of, invalid, pointer
 from stac_api.records import Stored
 from stac_api.rules import Writing, add_extensions, now
 from stac_api.rules.immutable import changed_properties
+from stac_api.settings import Settings
 from stac_api.strict_json import equal_json
 
 # When a run was accepted, and what its data are of.
@@ -63,6 +64,8 @@ class TrainingRunRules:
             }
         )
         add_extensions(item, MLOPS, ML_AOI)
+        if _size(writing, item) > room_of(writing.settings):
+            raise too_large("run", room_of(writing.settings))
         return None
 
     async def settle(self, writing: Writing, item: Document) -> None:
@@ -82,6 +85,21 @@ class TrainingRunRules:
                 _check_job_change(before, after)
         else:
             _check_user_change(before, after)
+            if room_of(writing.settings) < _size(writing, after) > _size(writing, before):
+                raise too_large("run", room_of(writing.settings))
+
+
+def room_of(settings: Settings) -> int:
+    """How large a run may become by what its client says, and by metrics.
+
+    The rest of an item's size is for what else the system has to say of the run: one that is full
+    could not be ended.
+    """
+    return settings.max_body_bytes // 2
+
+
+def _size(writing: Writing, run: Document) -> int:
+    return len(hrefs.render_item(run, writing.base_url))
 
 
 def known_status(run: Document) -> Status | None:

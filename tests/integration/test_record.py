@@ -502,6 +502,36 @@ class TestTracking:
         assert len(properties["mlops:metrics"]) == 801
         assert len(workspace.read_metrics(RUNS, run["id"])["points"]) == 4 * 401
 
+    def test_what_a_client_says_does_not_lock_the_run(
+        self, api_server: ApiServer, workspace: Api
+    ) -> None:
+        settings = api_server.settings.model_copy(update={"max_body_bytes": 100_000})
+        token = issue_system_token(api_server.secret, "tests")
+        full = {"x:note": "x" * 48_000}
+        with serving(settings) as url, httpx.Client(base_url=f"{url}/collections/{RUNS}") as http:
+            run = {**run_item(**full), "id": "full"}
+            assert http.post("/items", json=run).status_code == 201
+            more = {"properties": {"x:more": "x" * 4_000}}
+            patch = {"Content-Type": "application/merge-patch+json"}
+            assert http.patch("/items/full", json=more, headers=patch).status_code == 413
+            less = {"properties": {"title": "shorter", "x:note": "x" * 40_000}}
+            assert http.patch("/items/full", json=less, headers=patch).status_code == 204
+            run["properties"]["x:note"] += "x" * 3_000
+            for size in (0, 30_000):
+                run["properties"]["x:note"] += "x" * size
+                run["id"] = f"larger-{size}"
+                assert http.post("/items", json=run).status_code == 413
+                body = {"items": {run["id"]: run}}
+                assert http.post("/bulk_items", json=body).status_code == 413
+            # Hrefs are longer where they are read.
+            run["properties"].pop("x:note")
+            run["links"] += [{"rel": "see", "href": "x"}] * 1_500
+            assert http.post("/items", json={**run, "id": "of-links"}).status_code == 413
+            with Api(url, token, patience=0) as system:
+                ended = {"mlops:status": "failed", "mlops:exit": {"reason": "x" * 20_000}}
+                system.merge_patch(RUNS, "full", {"properties": ended})
+        assert workspace.get_item(RUNS, "full").item["properties"]["mlops:status"] == "failed"
+
     @pytest.mark.parametrize(
         "time", ["2026-01-01T00:00:00", "9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00"]
     )
