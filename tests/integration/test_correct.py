@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import gc
 import json
 import threading
 import time
@@ -129,6 +130,24 @@ class TestPreconditions:
         problem(client.patch(url, json={"title": "x"}, headers=known), 412)
         wanted = httpx.Headers([("If-Match", '"other"'), ("If-Match", etag)])
         assert client.patch(url, json={"title": "x"}, headers=wanted).status_code == 200
+
+    def test_put_that_may_only_create_tells_why_it_does_not(
+        self, client: httpx.Client, workspace: Any
+    ) -> None:
+        """412 says that there is one: what the rules refuse is not there."""
+        headers = {"If-None-Match": "*"}
+        owned = {**plain_collection("new"), "mlops:kind": "model"}
+        problem(client.put("/collections/new", json=owned, headers=headers), 409, "/mlops:kind")
+        run, _ = workspace.create_item("alps-training-runs", run_item())
+        url = f"/collections/alps-training-runs/items/{run['id']}"
+        again = {**run_item(), "id": run["id"]}
+        problem(client.put(url, json=again, headers=headers), 412)
+        version = {**dataset_item("b" * 64), "id": "fields-v1"}
+        data = "/collections/alps-training-data/items/fields-v1"
+        problem(client.put(data, json=version, headers=headers), 412)
+        for _ in ("dismissed", "deleted"):
+            client.delete(url)
+        problem(client.put(url, json=again, headers=headers), 409)
 
     @pytest.mark.parametrize("place", [f"{ITEMS}/new", "/collections/new"])
     def test_that_supposes_a_record_creates_none(self, client: httpx.Client, place: str) -> None:
@@ -429,6 +448,17 @@ class TestBulk:
         problem(httpx.post(f"{runs}/items", json=run), 422, "/links/2/href")
         bulk = {"items": {"a": run_item(), "b": run}}
         problem(httpx.post(f"{runs}/bulk_items", json=bulk), 422, "/items/b/links/2/href")
+
+    def test_two_faults_are_one_answer(
+        self, client: httpx.Client, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """One item is there already, and while the database says so a later one is found wrong."""
+        client.post(ITEMS, json=plain_item("i0"))
+        items = {f"i{n}": plain_item(f"i{n}") for n in range(400)}
+        items["i300"]["geometry"] = None
+        problem(client.post(BULK, json={"items": items}), 422, "/items/i300/geometry")
+        gc.collect()
+        assert [line.message for line in caplog.records if line.levelname == "ERROR"] == []
 
     def test_ten_thousand(self, client: httpx.Client, database_url: str) -> None:
         client.post("/collections", json=plain_collection("many"))
