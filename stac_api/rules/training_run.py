@@ -21,6 +21,7 @@ from stac_api.rules import Writing, add_extensions, now
 from stac_api.rules.immutable import changed_properties
 from stac_api.settings import Settings
 from stac_api.strict_json import equal_json
+from stac_api.validation import parse_time
 
 # When a run was accepted, and what its data are of.
 _TIMES = frozenset({"datetime", "start_datetime", "end_datetime", "created"})
@@ -291,6 +292,15 @@ def _check_record(after: Document) -> None:
     except ValidationError as error:
         faults = faults_of(error, "properties")
         raise invalid("What was measured is not valid.", *faults) from error
+    faults = []
+    for name in ("mlops:started", "mlops:finished"):
+        if after["properties"].get(name) is not None:
+            try:
+                parse_time(after["properties"][name])
+            except ValueError as error:
+                faults.append(Fault(pointer("properties", name), str(error)))
+    if faults:
+        raise invalid("What was measured is not valid.", *faults)
 
 
 def _check_user_change(before: Document, after: Document) -> None:

@@ -201,6 +201,20 @@ class TestRun:
                 job.merge_patch(RUNS, run["id"], patch)
         assert workspace.get_item(RUNS, run["id"]).item == run
 
+    @pytest.mark.parametrize("name", ["mlops:started", "mlops:finished"])
+    @pytest.mark.parametrize("time", ["garbage", "2026-13-01T00:00:00Z", "2026-01-01T00:00:00", ""])
+    def test_a_job_says_when(
+        self, api_server: ApiServer, workspace: Api, name: str, time: str
+    ) -> None:
+        run, _ = workspace.create_item(RUNS, run_item())
+        job = api_server.job(RUNS, run["id"])
+        with pytest.raises(ApiError) as caught:
+            job.merge_patch(RUNS, run["id"], {"properties": {name: time}})
+        assert caught.value.status == 422
+        assert [f["pointer"] for f in caught.value.problem["errors"]] == [f"/properties/{name}"]
+        when = {"properties": {name: "2026-01-01T00:00:00.5+02:00"}}
+        assert job.merge_patch(RUNS, run["id"], when)["properties"][name][-6:] == "+02:00"
+
     def test_a_job_deletes_nothing(self, api_server: ApiServer, workspace: Api) -> None:
         run, _ = workspace.create_item(RUNS, run_item())
         for status in ("running", "failed"):
