@@ -86,6 +86,9 @@ class BulkWriter:
                     return await _write_in_turn(writer, writing, entries, upsert=upsert)
             except asyncpg.DeadlockDetectedError as error:
                 lost = error
+            except asyncpg.CheckViolationError as error:
+                lost = error
+                await records.make_room(self._pool, collection)
             except asyncpg.UniqueViolationError as error:
                 lost = error
                 # Another writer made one of them in between: now it is there to be replaced.
@@ -143,9 +146,12 @@ class BulkWriter:
                 writing.storing = asyncio.create_task(part)
             await writing.idle_connection()
         except BaseException:
-            if writing.storing is not None and not writing.storing.done():
+            if writing.storing is not None:
                 # The connection must be free again before the transaction is undone.
                 await asyncio.wait([writing.storing])
+                if not writing.storing.cancelled():
+                    # What failed there is of no interest any more, but must have been looked at.
+                    writing.storing.exception()
             raise
         return ids
 

@@ -75,7 +75,7 @@ async def replace_collection(collection_id: str, request: Request) -> Response:
         try:
             return await _create(request, document)
         except Problem as problem:
-            if problem.status == 409:
+            if problem.status == 409 and await _is_there(request, collection_id):
                 raise Problem(412, problem.detail) from problem
             raise
     if _settings(request).require_if_match:
@@ -112,6 +112,11 @@ async def delete_collection(collection_id: str, request: Request) -> Response:
             raise Problem(409, f"Collection {collection_id} belongs to a workspace.")
         await records.delete_collection(connection, collection_id, with_items=force)
     return Response(status_code=204)
+
+
+async def _is_there(request: Request, collection_id: str) -> bool:
+    async with request.app.state.pool.acquire() as connection:
+        return await records.read_collection(connection, collection_id) is not None
 
 
 async def _create(request: Request, document: Document) -> Response:

@@ -110,7 +110,7 @@ async def replace_item(collection_id: str, item_id: str, request: Request) -> Re
         try:
             written = await writer.create(caller, collection_id, document)
         except Problem as problem:
-            if problem.status == 409:
+            if problem.status == 409 and await _is_there(request, collection_id, item_id):
                 raise Problem(412, problem.detail) from problem
             raise
         if not written.created:
@@ -147,6 +147,11 @@ async def delete_item(collection_id: str, item_id: str, request: Request) -> Res
         _caller(request), collection_id, item_id, lambda etag: check_if_match(request, etag)
     )
     return Response(status_code=204) if dismissed is None else _answer(request, dismissed, 200)
+
+
+async def _is_there(request: Request, collection_id: str, item_id: str) -> bool:
+    async with request.app.state.pool.acquire() as connection:
+        return await records.read_item(connection, collection_id, item_id) is not None
 
 
 def _features(document: Document) -> list[Document]:

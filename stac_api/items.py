@@ -1,7 +1,7 @@
 """Writing items: every write is one transaction that locks, checks, applies, validates the result
 and stores it; the event is recorded by the database in the same transaction."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -59,19 +59,23 @@ class ItemWriter:
 
     async def create(self, caller: Caller, collection: str, item: Document) -> Written:
         """Create an item."""
-        async with self._pool.acquire() as connection, connection.transaction():
-            return await self.create_in(await self.writing(connection, caller, collection), item)
+
+        async def create(writing: Writing) -> Written:
+            return await self.create_in(writing, item)
+
+        return await self._write(caller, collection, create)
 
     async def replace(
         self, caller: Caller, collection: str, item_id: str, item: Document, check: Check
     ) -> Written:
         """Put another document in an item's place."""
 
-        async with self._pool.acquire() as connection, connection.transaction():
-            writing = await self.writing(connection, caller, collection)
+        async def replace(writing: Writing) -> Written:
             before = await self._locked(writing, item_id)
             check(before.etag)
             return await self._store_change(writing, before, item)
+
+        return await self._write(caller, collection, replace)
 
     async def change(
         self,
@@ -82,8 +86,8 @@ class ItemWriter:
         check: Check,
     ) -> Written:
         """Change an item by ``apply``, which gets it as a reader sees it and returns the result."""
-        async with self._pool.acquire() as connection, connection.transaction():
-            writing = await self.writing(connection, caller, collection)
+
+        async def change(writing: Writing) -> Written:
             before = await self._locked(writing, item_id)
             check(before.etag)
             old = before.rendered(caller.base_url)
@@ -94,6 +98,8 @@ class ItemWriter:
                 _forget_old_bbox(changed)
             return await self._store_change(writing, before, changed)
 
+        return await self._write(caller, collection, change)
+
     async def remove(
         self, caller: Caller, collection: str, item_id: str, check: Check
     ) -> Written | None:
@@ -101,6 +107,8 @@ class ItemWriter:
 
         An item that is not there is as it shall be.
         """
+        if caller.principal.role is Role.JOB:
+            raise Problem(403, "A job may not delete items, nor dismiss its run.")
         async with self._pool.acquire() as connection, connection.transaction():
             writing = await self.writing(connection, caller, collection)
             kind = writing.place.kind
@@ -122,6 +130,18 @@ class ItemWriter:
             if is_version:
                 await versions.close_gap(writing, item_id)
             return None
+
+    async def _write(
+        self, caller: Caller, collection: str, write: Callable[[Writing], Awaitable[Written]]
+    ) -> Written:
+        """Do ``write`` in a transaction; again, where its table had to be made to take the item."""
+        try:
+            async with self._pool.acquire() as connection, connection.transaction():
+                return await write(await self.writing(connection, caller, collection))
+        except asyncpg.CheckViolationError:
+            await records.make_room(self._pool, collection)
+        async with self._pool.acquire() as connection, connection.transaction():
+            return await write(await self.writing(connection, caller, collection))
 
     async def writing(
         self, connection: asyncpg.Connection, caller: Caller, collection: str

@@ -62,11 +62,13 @@ class _Connection(asyncpg.Connection):  # type: ignore[misc]  # the library has 
     each of them a round trip.
     """
 
-    _planning = Planning.EACH
+    _planning: Planning | None = Planning.EACH
+    """None where that was given up on before the server had answered."""
 
     async def plan(self, planning: Planning) -> None:
         """Have statements planned so; not to be called in a transaction, which may be undone."""
         if planning is not self._planning:
+            self._planning = None
             await self.execute(planning.value)
             self._planning = planning
 

@@ -11,7 +11,7 @@ Triggers for each row, the outbox's among them, belong to every table.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -62,6 +62,8 @@ class Place:
     table: str
     kind: Kind | None
     workspace: str | None
+    is_split: bool
+    """Whether another tool has split the table by time: an id is unique in each part only."""
 
 
 async def place_of(
@@ -84,7 +86,8 @@ async def place_of(
         # Another tool made it, and it has had no items yet.
         await _prepare(connection, collection)
     kind = Kind(row["kind"]) if row["kind"] else None
-    return Place(collection, f"pgstac._items_{row['key']:d}", kind, row["workspace"])
+    table = f"pgstac._items_{row['key']:d}"
+    return Place(collection, table, kind, row["workspace"], row["is_split"])
 
 
 async def table_of(connection: asyncpg.Connection, collection: str) -> str | None:
@@ -93,6 +96,16 @@ async def table_of(connection: asyncpg.Connection, collection: str) -> str | Non
     if row is None:
         return None
     return f"pgstac._items_{row['key']:d}" if row["prepared"] else EVERY_TABLE
+
+
+async def make_room(pool: asyncpg.Pool, collection: str) -> None:
+    """Let a collection's table take items of all times again.
+
+    To be called after a write has failed with ``CheckViolationError``: pgstac's loader binds a
+    table to the times of the items that are in it.
+    """
+    async with pool.acquire() as connection, connection.transaction():
+        await _prepare(connection, collection)
 
 
 async def read_item(
@@ -116,6 +129,7 @@ async def lock_item(
 
 async def insert_item(connection: asyncpg.Connection, place: Place, item: Document) -> str:
     """Store a new item and return its ETag; 409 when its id is taken."""
+    _refuse_split(place)
     try:
         return await _write_one(connection, _INSERT_ITEM, place, item)
     except asyncpg.UniqueViolationError as error:
@@ -162,6 +176,7 @@ async def insert_items(
     connection: asyncpg.Connection, place: Place, items: str, leave_out: Sequence[str] = ()
 ) -> None:
     """Store the new items of a JSON array, but for those with the ids to leave out."""
+    _refuse_split(place)
     statement = _INSERT_ITEMS.format(place.table)
     await connection.execute(statement, items, place.collection, leave_out)
 
@@ -181,13 +196,16 @@ async def delete_item(connection: asyncpg.Connection, place: Place, item: str) -
         await connection.execute(statement, place.collection, item)
 
 
-async def set_link(
-    connection: asyncpg.Connection, place: Place, items: list[str], rel: str, link: Document | None
+async def set_links(
+    connection: asyncpg.Connection,
+    place: Place,
+    items: list[str],
+    links: Mapping[str, Document | None],
 ) -> None:
-    """Give items a link, or none, in place of those they have with the same relation type."""
-    statement = _SET_LINK.format(place.table)
-    links = _text([link] if link else [])
-    await connection.execute(statement, place.collection, items, rel, links)
+    """Give items a link, or none, of each relation type, in place of those they have of it."""
+    statement = _SET_LINKS.format(place.table)
+    new = _text([link for link in links.values() if link])
+    await connection.execute(statement, place.collection, items, list(links), new)
 
 
 async def footprint_of(
@@ -246,12 +264,16 @@ async def update_collection(connection: asyncpg.Connection, collection: Document
 async def delete_collection(
     connection: asyncpg.Connection, collection: str, *, with_items: bool
 ) -> None:
-    """Remove a collection whose row is locked; 409 when it holds items, unless ``with_items``."""
+    """Remove a collection whose row is locked; 409 when it holds items, unless ``with_items``.
+
+    As in :func:`place_of`, the events of its items carry on whose request it is.
+    """
     # Before any look at items: who makes a table waits for all that have looked.
     await connection.execute(_TABLES_LOCK)
     if not with_items and await _holds_items(connection, collection):
         detail = f"Collection {collection} holds items. Delete them, or add ?force=true."
         raise Problem(409, detail)
+    await connection.execute(_SERVE, request_ids.current() or "")
     await connection.execute("SELECT pgstac.delete_collection($1)", collection)
 
 
@@ -260,11 +282,12 @@ async def _holds_items(connection: asyncpg.Connection, collection: str) -> bool:
     return bool(await connection.fetchval(query, collection))
 
 
+_SERVE = "SELECT set_config('mlops.request_id', $1, true)"
 _PREPARED = "to_regclass(format('pgstac._items_%s', key)) IS NOT NULL AS prepared"
 _TABLE = f"SELECT key, {_PREPARED} FROM pgstac.collections WHERE id = $1"  # noqa: S608
 _PLACE = f"""
     SELECT key, content->>'mlops:kind' AS kind, content->>'mlops:workspace' AS workspace,
-           {_PREPARED},
+           {_PREPARED}, partition_trunc IS NOT NULL AS is_split,
            set_config('mlops.request_id', $2, true){{}}
     FROM pgstac.collections WHERE id = $1
 """  # noqa: S608 - constants only
@@ -312,10 +335,10 @@ _UPDATE_ITEMS = f"""{_UPDATE} AND i.id = ANY($3::text[]) AND (
         OR i.content::text IS DISTINCT FROM d.content::text
         OR public.ST_AsBinary(i.geometry) IS DISTINCT FROM public.ST_AsBinary(d.geometry))
 """
-_SET_LINK = """
+_SET_LINKS = """
     UPDATE {} i
     SET content = jsonb_set(i.content, '{{links}}', (
-        SELECT coalesce(jsonb_agg(link) FILTER (WHERE link->>'rel' <> $3), '[]')
+        SELECT coalesce(jsonb_agg(link) FILTER (WHERE link->>'rel' <> ALL($3::text[])), '[]')
         FROM jsonb_array_elements(i.content->'links') link
     ) || $4::text::jsonb)
     WHERE i.collection = $1 AND i.id = ANY($2)
@@ -345,10 +368,26 @@ def _stored_item(document: bytes | None) -> Stored | None:
 
 
 async def _prepare(connection: asyncpg.Connection, collection: str) -> None:
-    """Make the table for a collection's items, if there is none."""
+    """Make the table for a collection's items, if there is none, and have it take all times."""
     await connection.execute(_TABLES_LOCK)
-    await connection.execute(
-        f"SELECT pgstac.check_partition($1, {_ALL_TIME}, {_ALL_TIME})", collection
+    try:
+        await connection.execute(
+            f"SELECT pgstac.check_partition($1, {_ALL_TIME}, {_ALL_TIME})", collection
+        )
+    except asyncpg.RaiseError as error:
+        raise _split(collection) from error
+
+
+def _refuse_split(place: Place) -> None:
+    if place.is_split:
+        raise _split(place.collection)
+
+
+def _split(collection: str) -> Problem:
+    return Problem(
+        409,
+        f"Collection {collection} is split by time (partition_trunc) and takes nothing new here: "
+        "leave that to the tool that has split it, or have it put together again.",
     )
 
 

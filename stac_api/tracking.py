@@ -24,7 +24,7 @@ from stac_api.parameters import Parameters
 from stac_api.problems import Problem, faults_of, invalid, not_found
 from stac_api.routes import Routes
 from stac_api.rules import now
-from stac_api.rules.training_run import status_of
+from stac_api.rules.training_run import room_of, status_of
 from stac_api.settings import Settings
 from stac_api.validation import parse_time
 
@@ -82,8 +82,7 @@ async def send_metrics(collection_id: str, item_id: str, request: Request) -> Re
         raise invalid("The batch of metrics is not valid.", *faults_of(error)) from error
     async with request.app.state.pool.acquire() as connection, connection.transaction():
         if batch.points or batch.progress is not None:
-            # The rest of an item's size is for what else the system has to say of the run.
-            room = request.app.state.settings_mlops.max_body_bytes // 2
+            room = room_of(request.app.state.settings_mlops)
             await _store_batch(connection, principal, collection_id, item_id, batch, room)
         else:
             attempt = await _current_attempt(connection, collection_id, item_id)

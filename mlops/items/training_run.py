@@ -87,9 +87,10 @@ ASKED = frozenset(
         "mlops:base_model",
         "mlops:resume_from",
         "mlops:rerun_of",
+        "mlops:requested_by",
     }
 )
-"""Properties that say what was asked: immutable after acceptance."""
+"""Properties that say what was asked, and by whom: immutable after acceptance."""
 
 
 class Job(BaseModel):

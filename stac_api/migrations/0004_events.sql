@@ -62,6 +62,11 @@ DECLARE
     told bigint;
     was replaced;
 BEGIN
+    -- pgstac splits a collection's table, or puts it together, by way of one of this name: nothing is
+    -- changed by that.
+    IF TG_OP = 'INSERT' AND to_regclass('pg_temp.changepartitionstaging') IS NOT NULL THEN
+        RETURN NULL;
+    END IF;
     IF TG_OP = 'DELETE' THEN changed := OLD; ELSE changed := NEW; END IF;
     SELECT content->>'mlops:workspace', content->>'mlops:kind',
            coalesce(content->>'mlops:events' = 'true', false)

@@ -14,13 +14,17 @@ from mlops.items.status import Status, StatusChangeError, check_transition
 from mlops.items.training_run import ASKED, MEASURED, RunRecord, RunRequest
 from mlops.recipes import RECIPES
 from stac_api import hrefs, records
-from stac_api.documents import Document
+from stac_api.documents import Document, too_large
 from stac_api.problems import Fault, Problem, faults_of, invalid, pointer
 from stac_api.records import Stored
 from stac_api.rules import Writing, add_extensions, now
 from stac_api.rules.immutable import changed_properties
+from stac_api.settings import Settings
 from stac_api.strict_json import equal_json
+from stac_api.validation import parse_time
 
+# When a run was accepted, and what its data are of.
+_TIMES = frozenset({"datetime", "start_datetime", "end_datetime", "created"})
 _SPLITS = ("train", "validate", "test")
 
 
@@ -61,6 +65,8 @@ class TrainingRunRules:
             }
         )
         add_extensions(item, MLOPS, ML_AOI)
+        if _size(writing, item) > room_of(writing.settings):
+            raise too_large("run", room_of(writing.settings))
         return None
 
     async def settle(self, writing: Writing, item: Document) -> None:
@@ -76,8 +82,25 @@ class TrainingRunRules:
         if writing.principal.measures(after["collection"], after["id"]):
             _check_attempt(writing, before, after)
             _check_record(after)
+            if writing.principal.role is Role.JOB:
+                _check_job_change(before, after)
         else:
             _check_user_change(before, after)
+            if room_of(writing.settings) < _size(writing, after) > _size(writing, before):
+                raise too_large("run", room_of(writing.settings))
+
+
+def room_of(settings: Settings) -> int:
+    """How large a run may become by what its client says, and by metrics.
+
+    The rest of an item's size is for what else the system has to say of the run: one that is full
+    could not be ended.
+    """
+    return settings.max_body_bytes // 2
+
+
+def _size(writing: Writing, run: Document) -> int:
+    return len(hrefs.render_item(run, writing.base_url))
 
 
 def known_status(run: Document) -> Status | None:
@@ -269,27 +292,53 @@ def _check_record(after: Document) -> None:
     except ValidationError as error:
         faults = faults_of(error, "properties")
         raise invalid("What was measured is not valid.", *faults) from error
+    faults = []
+    for name in ("mlops:started", "mlops:finished"):
+        if after["properties"].get(name) is not None:
+            try:
+                parse_time(after["properties"][name])
+            except ValueError as error:
+                faults.append(Fault(pointer("properties", name), str(error)))
+    if faults:
+        raise invalid("What was measured is not valid.", *faults)
 
 
 def _check_user_change(before: Document, after: Document) -> None:
     """A client describes a run; everything the system measured stays as it is."""
     old, new = before["properties"], after["properties"]
-    free = frozenset(name for name in old.keys() | new.keys() if not name.startswith("mlops:")) - {
-        "datetime",
-        "start_datetime",
-        "end_datetime",
-        "created",
-    }
-    faults = changed_properties(before, after, allowed=free | {"mlops:status", "mlops:tags"})
-    for part in ("geometry", "bbox", "assets"):
-        if not equal_json(before.get(part), after.get(part)):
-            faults.append(Fault(pointer(part), "cannot be changed"))
-    for rel in (Rel.MODEL, Rel.WORKSPACE):
-        if _links(before, rel) != _links(after, rel):
-            faults.append(Fault("/links", f"the {rel} link cannot be changed"))
+    free = frozenset(name for name in old.keys() | new.keys() if not name.startswith("mlops:"))
+    faults = changed_properties(
+        before, after, allowed=(free - _TIMES) | {"mlops:status", "mlops:tags"}
+    )
+    faults += _changed_place(before, after)
+    if not equal_json(before.get("assets"), after.get("assets")):
+        faults.append(Fault("/assets", "cannot be changed"))
     if faults:
         detail = "A client may change a run's title, description and tags, or dismiss it."
         raise Problem(409, detail, faults)
+
+
+def _check_job_change(before: Document, after: Document) -> None:
+    """A job says what it measured; where and when its run belongs is not its to say."""
+    others = frozenset(before["properties"].keys() | after["properties"].keys()) - _TIMES
+    faults = changed_properties(before, after, allowed=others) + _changed_place(before, after)
+    if faults:
+        raise Problem(409, "A job may write what it measured on its run.", faults)
+
+
+def _changed_place(before: Document, after: Document) -> list[Fault]:
+    """A fault for each part that differs and says where a run belongs, or what it led to."""
+    faults = [
+        Fault(pointer(part), "cannot be changed")
+        for part in ("geometry", "bbox")
+        if not equal_json(before.get(part), after.get(part))
+    ]
+    faults += [
+        Fault("/links", f"the {rel} link cannot be changed")
+        for rel in (Rel.MODEL, Rel.WORKSPACE)
+        if _links(before, rel) != _links(after, rel)
+    ]
+    return faults
 
 
 def _links(item: Document, rel: Rel) -> list[Any]:

@@ -4,6 +4,7 @@ A number is taken in the transaction that stores the item, under a lock on the n
 neither clash nor leave gaps.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mlops.items.ids import version_id
@@ -77,16 +78,17 @@ async def link_older(writing: Writing, item: Document, name: str) -> None:
     older = [row["item"] for row in rows]
     if not older:
         return
-    latest = _link(Rel.LATEST_VERSION, collection, item["id"])
-    await records.set_link(writing.connection, writing.place, older, Rel.LATEST_VERSION, latest)
-    predecessors = [
+    predecessors = {
         link["href"].rsplit("/", 1)[-1]
         for link in item["links"]
         if link["rel"] == Rel.PREDECESSOR_VERSION
-    ]
-    successor = _link(Rel.SUCCESSOR_VERSION, collection, item["id"])
-    await records.set_link(
-        writing.connection, writing.place, predecessors, Rel.SUCCESSOR_VERSION, successor
+    }
+    latest = {Rel.LATEST_VERSION: item["id"]}
+    await _lead(writing, [i for i in older if i not in predecessors], latest)
+    await _lead(
+        writing,
+        [i for i in older if i in predecessors],
+        {**latest, Rel.SUCCESSOR_VERSION: item["id"]},
     )
 
 
@@ -103,15 +105,25 @@ async def close_gap(writing: Writing, item: str) -> None:
     rows = await writing.connection.fetch(_AROUND, collection, item)
     before = [row["item"] for row in rows if row["is_before"]]
     behind = [row["item"] for row in rows if not row["is_before"]]
-    changes: list[tuple[list[str], Rel, str | None]] = [
-        (before[-1:], Rel.SUCCESSOR_VERSION, behind[0] if behind else None),
-        (behind[:1], Rel.PREDECESSOR_VERSION, before[-1] if before else None),
-    ]
-    if before and not behind:
-        changes.append((before, Rel.LATEST_VERSION, before[-1]))
-    for items, rel, target in changes:
-        link = _link(rel, collection, target) if target else None
-        await records.set_link(writing.connection, writing.place, items, rel, link)
+    last = before[-1] if before else None
+    latest = {} if behind else {Rel.LATEST_VERSION: last}
+    await _lead(writing, before[:-1], latest)
+    successor = behind[0] if behind else None
+    await _lead(writing, before[-1:], {Rel.SUCCESSOR_VERSION: successor, **latest})
+    await _lead(writing, behind[:1], {Rel.PREDECESSOR_VERSION: last})
+
+
+async def _lead(writing: Writing, items: list[str], targets: Mapping[Rel, str | None]) -> None:
+    """Link versions to others, or to none, by relation type.
+
+    All links of a version at once: it is changed once, and one event tells of it.
+    """
+    if items and targets:
+        links = {
+            rel.value: None if target is None else _link(rel, writing.place.collection, target)
+            for rel, target in targets.items()
+        }
+        await records.set_links(writing.connection, writing.place, items, links)
 
 
 _VERSION_RELS = frozenset({Rel.LATEST_VERSION, Rel.PREDECESSOR_VERSION, Rel.SUCCESSOR_VERSION})

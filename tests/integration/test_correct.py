@@ -2,16 +2,20 @@
 
 import copy
 import functools
+import gc
 import json
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import psycopg
 import pytest
+from pypgstac.db import PgstacDB
+from pypgstac.load import Loader, Methods
 
 from mlops.api import ConflictError
 from mlops.identity import issue_system_token
@@ -37,6 +41,10 @@ def told(database_url: str) -> list[tuple[str, str]]:
     with psycopg.connect(database_url) as connection:
         rows = connection.execute("SELECT detail_type, item FROM mlops.outbox ORDER BY seq")
         return [(str(kind), str(item)) for kind, item in rows.fetchall()]
+
+
+def place(item: Document) -> tuple[str, str]:
+    return item["collection"], item["id"]
 
 
 def forget(database_url: str) -> None:
@@ -122,6 +130,24 @@ class TestPreconditions:
         problem(client.patch(url, json={"title": "x"}, headers=known), 412)
         wanted = httpx.Headers([("If-Match", '"other"'), ("If-Match", etag)])
         assert client.patch(url, json={"title": "x"}, headers=wanted).status_code == 200
+
+    def test_put_that_may_only_create_tells_why_it_does_not(
+        self, client: httpx.Client, workspace: Any
+    ) -> None:
+        """412 says that there is one: what the rules refuse is not there."""
+        headers = {"If-None-Match": "*"}
+        owned = {**plain_collection("new"), "mlops:kind": "model"}
+        problem(client.put("/collections/new", json=owned, headers=headers), 409, "/mlops:kind")
+        run, _ = workspace.create_item("alps-training-runs", run_item())
+        url = f"/collections/alps-training-runs/items/{run['id']}"
+        again = {**run_item(), "id": run["id"]}
+        problem(client.put(url, json=again, headers=headers), 412)
+        version = {**dataset_item("b" * 64), "id": "fields-v1"}
+        data = "/collections/alps-training-data/items/fields-v1"
+        problem(client.put(data, json=version, headers=headers), 412)
+        for _ in ("dismissed", "deleted"):
+            client.delete(url)
+        problem(client.put(url, json=again, headers=headers), 409)
 
     @pytest.mark.parametrize("place", [f"{ITEMS}/new", "/collections/new"])
     def test_that_supposes_a_record_creates_none(self, client: httpx.Client, place: str) -> None:
@@ -423,6 +449,17 @@ class TestBulk:
         bulk = {"items": {"a": run_item(), "b": run}}
         problem(httpx.post(f"{runs}/bulk_items", json=bulk), 422, "/items/b/links/2/href")
 
+    def test_two_faults_are_one_answer(
+        self, client: httpx.Client, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """One item is there already, and while the database says so a later one is found wrong."""
+        client.post(ITEMS, json=plain_item("i0"))
+        items = {f"i{n}": plain_item(f"i{n}") for n in range(400)}
+        items["i300"]["geometry"] = None
+        problem(client.post(BULK, json={"items": items}), 422, "/items/i300/geometry")
+        gc.collect()
+        assert [line.message for line in caplog.records if line.levelname == "ERROR"] == []
+
     def test_ten_thousand(self, client: httpx.Client, database_url: str) -> None:
         client.post("/collections", json=plain_collection("many"))
         item = plain_item()
@@ -471,8 +508,12 @@ class TestEvents:
         forget(database_url)
         problem(client.delete("/collections/imagery"), 409)
         assert told(database_url) == []
-        client.delete("/collections/imagery?force=true")
+        whose = {"X-Request-Id": "whoever-deletes"}
+        client.delete("/collections/imagery?force=true", headers=whose)
         assert told(database_url) == [("item.deleted", "a"), ("item.deleted", "b")]
+        with psycopg.connect(database_url) as connection:
+            rows = connection.execute("SELECT DISTINCT request_id FROM mlops.outbox").fetchall()
+        assert rows == [("whoever-deletes",)]
 
     @pytest.mark.parametrize("one_by_one", [True, False])
     def test_of_pgstacs_own_functions(
@@ -553,6 +594,44 @@ class TestEvents:
         assert httpx.delete(url).status_code == 204
         problem(httpx.get(url), 404)
 
+    def test_none_of_a_table_that_is_split_or_put_together(
+        self, client: httpx.Client, workspace: Any, database_url: str
+    ) -> None:
+        """Every row is inserted anew then, and nothing is changed."""
+        client.post(ITEMS, json=plain_item())
+        run, _ = workspace.create_item("alps-training-runs", run_item())
+        before = [client.get(f"{ITEMS}/one").content, workspace.get_item(*place(run)).item]
+        forget(database_url)
+        for split in ("month", None):
+            with psycopg.connect(database_url) as connection:
+                connection.execute("UPDATE pgstac.collections SET partition_trunc = %s", (split,))
+            assert told(database_url) == []
+        after = [client.get(f"{ITEMS}/one").content, workspace.get_item(*place(run)).item]
+        assert after == before
+        workspace.delete_item(*place(run))
+        client.post(ITEMS, json=plain_item("two"))
+        assert told(database_url) == [("run.dismissed", run["id"]), ("item.created", "two")]
+
+    def test_of_versions_that_are_linked_anew(self, workspace: Any, database_url: str) -> None:
+        """A new version changes those before it, and each of them once; so does one that goes."""
+        data = "alps-training-data"
+        workspace.request("PATCH", f"/collections/{data}", json={"mlops:events": True})
+        for digest in "bc":
+            workspace.create_item(data, dataset_item(digest * 64))
+        forget(database_url)
+        workspace.create_item(data, dataset_item("d" * 64))
+        assert sorted(told(database_url)) == [
+            ("item.updated", "fields-v1"),
+            ("item.updated", "fields-v2"),
+            ("item.updated", "fields-v3"),
+            ("training-data.created", "fields-v4"),
+        ]
+        for gone, changed in ("fields-v2", [1, 3]), ("fields-v4", [1, 3]):
+            forget(database_url)
+            workspace.delete_item(data, gone)
+            updated = [("item.updated", f"fields-v{number}") for number in changed]
+            assert sorted(told(database_url)) == [("item.deleted", gone), *updated]
+
     def test_keep_the_order_of_an_item(self, client: httpx.Client, database_url: str) -> None:
         client.post(ITEMS, json=plain_item())
         base = str(client.base_url)
@@ -586,6 +665,88 @@ class TestEvents:
         with psycopg.connect(database_url) as connection:
             rows = connection.execute("SELECT attempt FROM mlops.outbox ORDER BY seq").fetchall()
         assert [row[0] for row in rows] == [3, None, None, None, None, None]
+
+
+class TestBesideOtherTools:
+    """pgstac's loader binds the table of a collection to the times of the items in it."""
+
+    @pytest.fixture
+    def narrow(self, client: httpx.Client, database_url: str, tmp_path: Path) -> httpx.Client:
+        client.post(ITEMS, json=plain_item())
+        loaded = tmp_path / "items.ndjson"
+        loaded.write_text(json.dumps({**plain_item("loaded"), "collection": "imagery"}))
+        loader = Loader(PgstacDB(dsn=database_url))
+        try:
+            loader.load_items(str(loaded), Methods.upsert)
+        finally:
+            loader.db.close()
+        forget(database_url)
+        return client
+
+    @staticmethod
+    def late(identity: str) -> Document:
+        item = plain_item(identity)
+        item["properties"]["datetime"] = "2031-01-01T00:00:00Z"
+        return item
+
+    def test_items_of_other_times_are_written(
+        self, narrow: httpx.Client, database_url: str
+    ) -> None:
+        assert narrow.post(ITEMS, json=self.late("two")).status_code == 201
+        assert told(database_url) == [("item.created", "two")]
+
+    @pytest.mark.parametrize("name", ["one", "loaded"])
+    def test_items_change_their_time(
+        self, narrow: httpx.Client, database_url: str, name: str
+    ) -> None:
+        change = {"properties": {"datetime": "2031-01-01T00:00:00Z"}}
+        assert narrow.patch(f"{ITEMS}/{name}", json=change).status_code == 200
+        assert narrow.put(f"{ITEMS}/{name}", json=plain_item(name)).status_code == 200
+        assert told(database_url) == [("item.updated", name)] * 2
+
+    def test_they_are_replaced(self, narrow: httpx.Client) -> None:
+        answer = narrow.put(f"{ITEMS}/one", json=self.late("one"))
+        assert answer.json()["properties"]["datetime"] == "2031-01-01T00:00:00Z"
+
+    @pytest.mark.parametrize("method", ["insert", "upsert"])
+    def test_many_are_written(self, narrow: httpx.Client, database_url: str, method: str) -> None:
+        items = {name: self.late(name) for name in ("a", "b", "loaded")[: 2 + (method == "upsert")]}
+        answer = narrow.post(BULK, json={"items": items, "method": method})
+        assert answer.json()["created"] == ["a", "b"]
+        assert sorted(name for _, name in told(database_url)) == sorted(items)
+
+    def test_many_at_once(self, narrow: httpx.Client) -> None:
+        url = f"{narrow.base_url}{ITEMS}"
+
+        def create(number: int) -> int:
+            return httpx.post(url, json=self.late(f"i{number}"), timeout=60).status_code
+
+        assert Counter(together(8, create)) == {201: 8}
+
+    def test_a_table_that_is_split_takes_nothing_new(
+        self, client: httpx.Client, database_url: str
+    ) -> None:
+        """An id would be unique in each of its parts only."""
+        for item in (plain_item(), self.late("two")):
+            client.post(ITEMS, json=item)
+        client.post("/collections", json=plain_collection("empty"))
+        with psycopg.connect(database_url) as connection:
+            connection.execute("UPDATE pgstac.collections SET partition_trunc = 'month'")
+        forget(database_url)
+        much_later = plain_item("three")
+        much_later["properties"]["datetime"] = "2040-01-01T00:00:00Z"
+        for item in (self.late("one"), much_later):
+            assert "split" in problem(client.post(ITEMS, json=item), 409)["detail"]
+            body = {"items": {item["id"]: item}}
+            assert "split" in problem(client.post(BULK, json=body), 409)["detail"]
+        problem(client.post("/collections/empty/items", json=plain_item()), 409)
+        change = {"properties": much_later["properties"]}
+        problem(client.patch(f"{ITEMS}/two", json=change), 409)
+        assert told(database_url) == []
+        assert client.patch(f"{ITEMS}/two", json={"properties": {"title": "x"}}).is_success
+        assert client.delete(f"{ITEMS}/one").status_code == 204
+        assert told(database_url) == [("item.updated", "two"), ("item.deleted", "one")]
+        assert [item["id"] for item in client.get(ITEMS).json()["features"]] == ["two"]
 
 
 class TestConcurrency:

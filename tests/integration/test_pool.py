@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -60,6 +61,31 @@ def test_a_request_that_is_given_up_at_any_moment(database_url: str, planning: P
                 await asyncio.sleep(0)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+
+    with_pool(database_url, work)
+
+
+@pytest.mark.parametrize("planning", Planning)
+def test_a_change_of_planning_that_is_given_up(database_url: str, planning: Planning) -> None:
+    """The server may have done it before it hears that nobody waits for it any longer."""
+    (other,) = set(Planning) - {planning}
+
+    async def work(pool: BoundedPool) -> None:
+        async def read(planned: Planning) -> str:
+            async with pool.acquire(planning=planned) as connection:
+                mode: str = await connection.fetchval("SHOW plan_cache_mode")
+            return mode
+
+        mode = await read(planning)
+        assert await read(other) != mode
+        assert await read(planning) == mode
+        task = asyncio.create_task(read(other))
+        await asyncio.sleep(0)
+        # Sent, and done by the time that anybody here looks for the answer.
+        time.sleep(0.2)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert await read(planning) == mode
 
     with_pool(database_url, work)
 

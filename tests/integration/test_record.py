@@ -177,6 +177,55 @@ class TestRun:
             job.merge_patch(RUNS, other["id"], change)
         assert caught.value.status == 403
 
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"properties": {"mlops:requested_by": "somebody else"}},
+            {"properties": {"datetime": "2020-01-01T00:00:00Z"}},
+            {"properties": {"created": "2020-01-01T00:00:00Z"}},
+            {"geometry": {"type": "Point", "coordinates": [0, 0]}},
+            {"links": []},
+        ],
+    )
+    def test_a_job_measures_and_no_more(
+        self, api_server: ApiServer, workspace: Api, change: dict[str, Any]
+    ) -> None:
+        run, _ = workspace.create_item(RUNS, run_item())
+        if "links" in change:
+            led_to = {"rel": "model", "href": "https://elsewhere.example/model"}
+            change = {"links": [*run["links"], led_to]}
+        job = api_server.job(RUNS, run["id"])
+        for measures in ({}, {"mlops:progress": 0.5}):
+            patch = {**change, "properties": change.get("properties", {}) | measures}
+            with pytest.raises(ConflictError):
+                job.merge_patch(RUNS, run["id"], patch)
+        assert workspace.get_item(RUNS, run["id"]).item == run
+
+    @pytest.mark.parametrize("name", ["mlops:started", "mlops:finished"])
+    @pytest.mark.parametrize("time", ["garbage", "2026-13-01T00:00:00Z", "2026-01-01T00:00:00", ""])
+    def test_a_job_says_when(
+        self, api_server: ApiServer, workspace: Api, name: str, time: str
+    ) -> None:
+        run, _ = workspace.create_item(RUNS, run_item())
+        job = api_server.job(RUNS, run["id"])
+        with pytest.raises(ApiError) as caught:
+            job.merge_patch(RUNS, run["id"], {"properties": {name: time}})
+        assert caught.value.status == 422
+        assert [f["pointer"] for f in caught.value.problem["errors"]] == [f"/properties/{name}"]
+        when = {"properties": {name: "2026-01-01T00:00:00.5+02:00"}}
+        assert job.merge_patch(RUNS, run["id"], when)["properties"][name][-6:] == "+02:00"
+
+    def test_a_job_deletes_nothing(self, api_server: ApiServer, workspace: Api) -> None:
+        run, _ = workspace.create_item(RUNS, run_item())
+        for status in ("running", "failed"):
+            ended = {"properties": {"mlops:status": status}}
+            api_server.system().merge_patch(RUNS, run["id"], ended)
+            with pytest.raises(ApiError) as caught:
+                api_server.job(RUNS, run["id"]).delete_item(RUNS, run["id"])
+            assert caught.value.status == 403
+        kept = workspace.get_item(RUNS, run["id"]).item
+        assert kept["properties"]["mlops:status"] == "failed"
+
     def test_terminal_status_is_final(self, api_server: ApiServer, workspace: Api) -> None:
         run, _ = workspace.create_item(RUNS, run_item())
         system = api_server.system()
@@ -466,6 +515,36 @@ class TestTracking:
         assert (properties["mlops:status"], properties["mlops:metrics"]["loss"]) == ("failed", 3.0)
         assert len(properties["mlops:metrics"]) == 801
         assert len(workspace.read_metrics(RUNS, run["id"])["points"]) == 4 * 401
+
+    def test_what_a_client_says_does_not_lock_the_run(
+        self, api_server: ApiServer, workspace: Api
+    ) -> None:
+        settings = api_server.settings.model_copy(update={"max_body_bytes": 100_000})
+        token = issue_system_token(api_server.secret, "tests")
+        full = {"x:note": "x" * 48_000}
+        with serving(settings) as url, httpx.Client(base_url=f"{url}/collections/{RUNS}") as http:
+            run = {**run_item(**full), "id": "full"}
+            assert http.post("/items", json=run).status_code == 201
+            more = {"properties": {"x:more": "x" * 4_000}}
+            patch = {"Content-Type": "application/merge-patch+json"}
+            assert http.patch("/items/full", json=more, headers=patch).status_code == 413
+            less = {"properties": {"title": "shorter", "x:note": "x" * 40_000}}
+            assert http.patch("/items/full", json=less, headers=patch).status_code == 204
+            run["properties"]["x:note"] += "x" * 3_000
+            for size in (0, 30_000):
+                run["properties"]["x:note"] += "x" * size
+                run["id"] = f"larger-{size}"
+                assert http.post("/items", json=run).status_code == 413
+                body = {"items": {run["id"]: run}}
+                assert http.post("/bulk_items", json=body).status_code == 413
+            # Hrefs are longer where they are read.
+            run["properties"].pop("x:note")
+            run["links"] += [{"rel": "see", "href": "x"}] * 1_500
+            assert http.post("/items", json={**run, "id": "of-links"}).status_code == 413
+            with Api(url, token, patience=0) as system:
+                ended = {"mlops:status": "failed", "mlops:exit": {"reason": "x" * 20_000}}
+                system.merge_patch(RUNS, "full", {"properties": ended})
+        assert workspace.get_item(RUNS, "full").item["properties"]["mlops:status"] == "failed"
 
     @pytest.mark.parametrize(
         "time", ["2026-01-01T00:00:00", "9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00"]

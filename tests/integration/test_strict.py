@@ -395,6 +395,20 @@ class TestSize:
         problem(imagery.patch(f"{ITEMS}/kept", json={"y": "x" * (1 << 20)}), 413)
         assert stored(imagery) == ["kept"]
 
+    def test_of_what_is_full_is_no_hindrance(self, imagery: httpx.Client) -> None:
+        """With the links of its place an item may be larger than one that is accepted."""
+        full = plain_item("full")
+        full["properties"] |= {"title": "one", "x": ""}
+        full["properties"]["x"] = "x" * ((2 << 20) - len(json.dumps(full)))
+        assert imagery.post(ITEMS, json=full).status_code == 201
+        problem(imagery.patch(f"{ITEMS}/full", json={"properties": {"title": "three"}}), 413)
+        changed = imagery.patch(f"{ITEMS}/full", json={"properties": {"title": "two"}})
+        assert changed.json()["properties"]["title"] == "two"
+        operation = {"op": "replace", "path": "/properties/title", "value": "one"}
+        headers = {"Content-Type": "application/json-patch+json"}
+        changed = imagery.patch(f"{ITEMS}/full", json=[operation], headers=headers)
+        assert changed.json()["properties"] == full["properties"]
+
     def test_of_a_body_without_a_length(self, imagery: httpx.Client) -> None:
         answer = imagery.put(
             f"{ITEMS}/kept",
