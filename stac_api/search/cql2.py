@@ -277,7 +277,8 @@ class Compiler:
             if value.type is not Type.GEOMETRY:
                 raise self._fault(path, "must be the geometry")
             return value.sql
-        if isinstance(node, dict) and "bbox" in node:
+        # A GeoJSON geometry may carry the box around it; what is asked about is the geometry.
+        if isinstance(node, dict) and "bbox" in node and "type" not in node:
             return envelope(self._arguments, node["bbox"], self._at((*path, "bbox")))
         return geometry(self._arguments, node, self._at(path))
 
