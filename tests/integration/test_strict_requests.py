@@ -160,6 +160,7 @@ class TestRequest:
             ("GET", "/search?filter=((", 400),
             ("GET", "/search?filter=a%20~~%20b", 400),
             ("GET", "/search?ids=%00", 400),
+            ("GET", "/search?conf=%7B%7D", 400),
             ("DELETE", "/collections/imagery?force=perhaps", 400),
             ("DELETE", "/collections/imagery?force=false&force=true", 400),
         ],
@@ -168,6 +169,15 @@ class TestRequest:
         self, imagery: httpx.Client, method: str, url: str, status: int
     ) -> None:
         problem(imagery.request(method, url), status)
+
+    @pytest.mark.parametrize("text", ["%FF", "caf%E9", "%C3%28", "%ED%A0%80"])
+    def test_malformed_utf8_in_parameters(self, imagery: httpx.Client, text: str) -> None:
+        """What would be read as another character finds what nobody asked for."""
+        for path in ("/search", ITEMS, "/collections"):
+            problem(imagery.get(f"{path}?q={text}"), 400, "/q")
+            problem(imagery.get(f"{path}?limit=1&filter=title%3D'{text}'"), 400, "/filter")
+            assert "�" in problem(imagery.get(f"{path}?{text}=1"), 400)["errors"][0]["pointer"]
+            assert imagery.get(f"{path}?q=caf%C3%A9").status_code == 200
 
     def test_jobs_write_only_to_their_run(
         self, api_server: ApiServer, imagery: httpx.Client
