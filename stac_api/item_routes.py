@@ -110,8 +110,8 @@ async def replace_item(collection_id: str, item_id: str, request: Request) -> Re
         try:
             written = await writer.create(caller, collection_id, document)
         except Problem as problem:
-            if problem.status == 409:
-                raise Problem(412, problem.detail) from problem
+            if problem.status == 409 and await _is_there(request, collection_id, item_id):
+                raise Problem(412, problem.detail, problem.faults) from problem
             raise
         if not written.created:
             raise Problem(412, f"Item {written.item['id']} is this already.")
@@ -183,6 +183,11 @@ def _check_items(items: dict[tuple[object, ...], object]) -> None:
     ]
     if faults:
         raise invalid("Not all of the items are objects.", *faults[:20])
+
+
+async def _is_there(request: Request, collection: str, item: str) -> bool:
+    async with request.app.state.pool.acquire() as connection:
+        return await records.read_item(connection, collection, item) is not None
 
 
 def _caller(request: Request) -> Caller:

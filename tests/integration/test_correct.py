@@ -113,6 +113,19 @@ class TestPreconditions:
         problem(client.put(url, json={**document, "title": "x"}, headers=headers), 412)
         assert client.get(url).headers["ETag"] == created.headers["ETag"]
 
+    def test_put_that_creates_is_told_why_it_cannot(self, client: httpx.Client) -> None:
+        """412 says that there is one; what is not there, and cannot be, is refused as by POST."""
+        headers = {"If-None-Match": "*"}
+        body = {**plain_collection("new"), "mlops:kind": "model"}
+        problem(client.put("/collections/new", json=body, headers=headers), 409, "/mlops:kind")
+        body["id"] = "imagery"
+        problem(client.put("/collections/imagery", json=body, headers=headers), 412, "/mlops:kind")
+        client.post("/workspaces", json={"id": "alps"}).raise_for_status()
+        item = {**dataset_item(), "id": "fields-v7"}
+        url = "/collections/alps-training-data/items/fields-v7"
+        refused = problem(client.put(url, json=item, headers=headers), 409)
+        assert "next version of fields is 1" in refused["detail"]
+
     @pytest.mark.parametrize("url", [f"{ITEMS}/one", "/collections/imagery"])
     def test_may_come_in_several_lines(self, client: httpx.Client, url: str) -> None:
         client.post(ITEMS, json=plain_item())
