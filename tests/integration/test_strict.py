@@ -272,7 +272,7 @@ class TestItem:
             ("PATCH", "/collections/imagery"),
         ):
             answer = imagery.request(method, url, content=content, headers={"Content-Type": kind})
-            problem(answer, 415)
+            problem(answer, 415, "")
         assert stored(imagery) == ["kept"]
 
     def test_compressed_body(self, imagery: httpx.Client) -> None:
@@ -286,7 +286,7 @@ class TestItem:
         ):
             headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
             answer = imagery.request(method, url, content=content, headers=headers)
-            assert "as it is" in problem(answer, 415)["detail"]
+            assert "as it is" in problem(answer, 415, "")["detail"]
             assert answer.headers["accept-encoding"] == "identity"
         # Nor is the header of a body that is none of it taken for nothing.
         headers = {"Content-Type": "application/json", "Content-Encoding": "br"}
@@ -382,18 +382,27 @@ class TestSize:
     def test_is_limited(self, imagery: httpx.Client) -> None:
         large = plain_item()
         large["properties"]["x"] = "x" * (2 << 20)
-        problem(imagery.post(ITEMS, json=large), 413)
-        problem(imagery.put(f"{ITEMS}/kept", json=large), 413)
-        problem(imagery.patch(f"{ITEMS}/kept", json=large), 413)
+        problem(imagery.post(ITEMS, json=large), 413, "")
+        problem(imagery.put(f"{ITEMS}/kept", json=large), 413, "")
+        problem(imagery.patch(f"{ITEMS}/kept", json=large), 413, "")
         body = {"type": "FeatureCollection", "features": [plain_item("ok"), large]}
         problem(imagery.post(ITEMS, json=body), 413, "/features/1")
-        problem(
-            imagery.post("/collections", json={**plain_collection("x"), "x": "x" * (2 << 20)}), 413
-        )
+        collection = {**plain_collection("x"), "x": "x" * (2 << 20)}
+        problem(imagery.post("/collections", json=collection), 413, "")
         half = {"properties": {"x": "x" * (3 << 19)}}
         assert imagery.patch(f"{ITEMS}/kept", json=half).status_code == 200
-        problem(imagery.patch(f"{ITEMS}/kept", json={"y": "x" * (1 << 20)}), 413)
+        problem(imagery.patch(f"{ITEMS}/kept", json={"y": "x" * (1 << 20)}), 413, "")
         assert stored(imagery) == ["kept"]
+
+    def test_of_many_items_is_limited(self, imagery: httpx.Client) -> None:
+        features: list[Document] = [{}] * 10_001
+        body = {"type": "FeatureCollection", "features": features}
+        problem(imagery.post(ITEMS, json=body), 413, "/features")
+        bulk = {"items": {str(number): {} for number in range(10_001)}}
+        problem(imagery.post("/collections/imagery/bulk_items", json=bulk), 413, "/items")
+        patch = [{"op": "test", "path": "/id", "value": "kept"}] * 1001
+        headers = {"Content-Type": "application/json-patch+json"}
+        problem(imagery.patch(f"{ITEMS}/kept", json=patch, headers=headers), 413, "")
 
     def test_of_a_body_without_a_length(self, imagery: httpx.Client) -> None:
         answer = imagery.put(
