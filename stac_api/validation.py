@@ -17,6 +17,7 @@ from stac_api.problems import Fault, invalid, pointer
 _SCHEMES = frozenset({"http", "https", "s3", "gs", "az", "abfs", "abfss", "oci", "ftp", "docker"})
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _NEVER_IN_HREFS = re.compile(r"[\x00-\x1f\x7f]|\A\s|\s\Z")
+_EXTENSION = re.compile(r"https?://[^\s\x00-\x1f\x7f]+\Z")
 _VERSIONS = re.compile(r"\A1\.[01]\.\d+\Z", re.ASCII)
 _RFC3339 = re.compile(
     r"\A\d{4}-\d{2}-\d{2}[Tt]([01]\d|2[0-3]):\d{2}:\d{2}(\.\d+)?([Zz]|[+-]\d{2}:\d{2})\Z",
@@ -128,8 +129,10 @@ def _check_id(value: Any) -> Iterator[Fault]:
 
 def _check_extensions(document: Document) -> Iterator[Fault]:
     extensions = document.get("stac_extensions", [])
-    if not isinstance(extensions, list) or not all(isinstance(e, str) for e in extensions):
-        yield Fault("/stac_extensions", "must be an array of URLs")
+    if not isinstance(extensions, list) or not all(
+        isinstance(e, str) and _EXTENSION.match(e) for e in extensions
+    ):
+        yield Fault("/stac_extensions", "must be an array of URLs, such as https://…/schema.json")
 
 
 def _check_properties(properties: Any) -> list[Fault]:
@@ -246,6 +249,8 @@ def _check_box(box: Any, where: str) -> Iterator[Fault]:
     (west, south), (east, north) = box[:2], box[half : half + 2]
     if not (min(west, east) >= -180 and max(west, east) <= 180 and -90 <= south <= north <= 90):
         yield Fault(where, "must be west, south, east, north in degrees (WGS 84)")
+    elif half == 3 and box[2] > box[5]:
+        yield Fault(f"{where}/2", "is above the upper height")
 
 
 def _check_interval(interval: Any, where: str) -> Iterator[Fault]:

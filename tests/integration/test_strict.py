@@ -89,6 +89,8 @@ BAD_ITEMS: list[tuple[str, Any, str]] = [
     ("/stac_version", 1.1, "/stac_version"),
     ("/stac_extensions", "x", "/stac_extensions"),
     ("/stac_extensions", [7], "/stac_extensions"),
+    ("/stac_extensions", ["eo"], "/stac_extensions"),
+    ("/stac_extensions", ["javascript:alert(1)"], "/stac_extensions"),
     ("/properties", ..., "/properties"),
     ("/properties", None, "/properties"),
     ("/properties", [], "/properties"),
