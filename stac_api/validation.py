@@ -138,25 +138,31 @@ def _check_extensions(document: Document) -> Iterator[Fault]:
 def _check_properties(properties: Any) -> list[Fault]:
     if not isinstance(properties, dict):
         return [Fault("/properties", "must be an object")]
-    times: dict[str, datetime] = {}
-    faults = _check_providers(properties.get("providers"), "properties", "providers")
-    for name in _TIMES:
-        if properties.get(name) is not None:
-            try:
-                times[name] = parse_time(properties[name])
-            except ValueError as error:
-                faults.append(Fault(pointer("properties", name), str(error)))
+    faults = list(_check_common(properties, "properties"))
     if faults:
         return faults
-    ranged = "start_datetime" in times and "end_datetime" in times
-    if "datetime" not in times and not ranged:
+    ends = (properties.get("start_datetime"), properties.get("end_datetime"))
+    if properties.get("datetime") is None and None in ends:
         detail = "is needed, or null together with start_datetime and end_datetime"
         return [Fault("/properties/datetime", detail)]
     if "datetime" not in properties:
         return [Fault("/properties/datetime", "must be there, as null beside a range of time")]
-    if ranged and times["start_datetime"] > times["end_datetime"]:
-        return [Fault("/properties/end_datetime", "lies before start_datetime")]
     return []
+
+
+def _check_common(fields: Document, *place: object) -> Iterator[Fault]:
+    """The times and the providers that an item and each of its assets may have."""
+    yield from _check_providers(fields.get("providers"), *place, "providers")
+    times: dict[str, datetime] = {}
+    for name in _TIMES:
+        if fields.get(name) is not None:
+            try:
+                times[name] = parse_time(fields[name])
+            except ValueError as error:
+                yield Fault(pointer(*place, name), str(error))
+    start, end = times.get("start_datetime"), times.get("end_datetime")
+    if start is not None and end is not None and start > end:
+        yield Fault(pointer(*place, "end_datetime"), "lies before start_datetime")
 
 
 def _check_links(links: Any) -> Iterator[Fault]:
@@ -181,6 +187,7 @@ def _check_assets(assets: Any) -> Iterator[Fault]:
             yield Fault(pointer("assets", key), "must be an object")
             continue
         yield from _check_href(asset.get("href"), "assets", key, "href")
+        yield from _check_common(asset, "assets", key)
         alternates = asset.get("alternate", {})
         if not isinstance(alternates, dict):
             yield Fault(pointer("assets", key, "alternate"), "must be an object")

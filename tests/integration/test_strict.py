@@ -166,6 +166,21 @@ BAD_ITEMS: list[tuple[str, Any, str]] = [
     ("/assets", {"a~b/c": 7}, "/assets/a~0b~1c"),
     ("/assets/data", {}, "/assets/data/href"),
     ("/assets/data/roles", "data", "/assets/data/roles"),
+    ("/assets/data/created", "yesterday, Z", "/assets/data/created"),
+    (
+        "/assets/data",
+        {
+            "href": "x",
+            "start_datetime": "2026-01-02T00:00:00Z",
+            "end_datetime": "2026-01-01T00:00:00Z",
+        },
+        "/assets/data/end_datetime",
+    ),
+    (
+        "/assets/data/providers",
+        [{"name": "x", "url": "javascript:alert(1)"}],
+        "/assets/data/providers/0/url",
+    ),
     ("/assets/data/alternate", [], "/assets/data/alternate"),
     ("/assets/data/alternate", {"x": {}}, "/assets/data/alternate/x/href"),
     ("/collection", "other", "/collection"),
