@@ -228,8 +228,7 @@ class Compiler:
         # A text, number, truth value, null, or array of those.
         if isinstance(node, list) and any(isinstance(entry, dict) for entry in node):
             raise self._fault(path, "arrays hold plain values only")
-        literal = node if isinstance(node, str) else None
-        return Expression(self._arguments.json(node), Type.JSON, literal=literal)
+        return Expression(self._arguments.json(node), Type.JSON, literal=node)
 
     def _object(self, node: dict[str, Any], path: tuple[object, ...]) -> Expression:
         if "property" in node:
