@@ -180,6 +180,7 @@ class TestRequest:
             problem(imagery.get(f"{path}?limit=1&filter=title%3D'{text}'"), 400, "/filter")
             assert "�" in problem(imagery.get(f"{path}?{text}=1"), 400)["errors"][0]["pointer"]
             assert imagery.get(f"{path}?q=caf%C3%A9").status_code == 200
+        problem(imagery.get(f"/collections/imagery/browse?start={text}"), 400, "/start")
 
     def test_jobs_write_only_to_their_run(
         self, api_server: ApiServer, imagery: httpx.Client
