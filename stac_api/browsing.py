@@ -19,6 +19,7 @@ from stac_api.access import base_url_of
 from stac_api.hrefs import GEOJSON, JSON, collection_url, item_url
 from stac_api.problems import not_found
 from stac_api.routes import Routes
+from stac_api.search.routes import single_parameters
 
 router = Routes("Collections")
 
@@ -39,7 +40,8 @@ _STARTS = (
 @router.get(PATH, summary="Browse the items of a collection")
 async def browse(collection_id: str, request: Request) -> Response:
     """A catalog of the items whose ids lie from ``start`` on and before ``end``."""
-    start, end = request.query_params.get("start"), request.query_params.get("end")
+    parameters = single_parameters(request.scope["query_string"])
+    start, end = parameters.get("start"), parameters.get("end")
     base_url = base_url_of(request)
     whole = start is None and end is None
     async with request.app.state.pool.acquire() as connection:

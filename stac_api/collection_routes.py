@@ -76,7 +76,7 @@ async def replace_collection(collection_id: str, request: Request) -> Response:
             return await _create(request, document)
         except Problem as problem:
             if problem.status == 409 and await _is_there(request, collection_id):
-                raise Problem(412, problem.detail) from problem
+                raise Problem(412, problem.detail, problem.faults) from problem
             raise
     if _settings(request).require_if_match:
         require_if_match(request)
@@ -114,11 +114,6 @@ async def delete_collection(collection_id: str, request: Request) -> Response:
     return Response(status_code=204)
 
 
-async def _is_there(request: Request, collection_id: str) -> bool:
-    async with request.app.state.pool.acquire() as connection:
-        return await records.read_collection(connection, collection_id) is not None
-
-
 async def _create(request: Request, document: Document) -> Response:
     check_collection_shape(document)
     collection = strip_collection(document, base_url_of(request))
@@ -127,6 +122,11 @@ async def _create(request: Request, document: Document) -> Response:
     async with request.app.state.pool.acquire() as connection, connection.transaction():
         etag = await records.insert_collection(connection, collection)
     return _answer(request, collection, etag, 201)
+
+
+async def _is_there(request: Request, collection_id: str) -> bool:
+    async with request.app.state.pool.acquire() as connection:
+        return await records.read_collection(connection, collection_id) is not None
 
 
 async def _change(

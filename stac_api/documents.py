@@ -22,7 +22,7 @@ async def read_body(request: Request, limit: int) -> bytes:
     coding = request.headers.get("content-encoding", "identity")
     if coding.strip().lower() not in ("", "identity"):
         detail = f"The content encoding {coding[:40]!r} is not understood; send the body as it is."
-        raise Problem(415, detail, headers={"Accept-Encoding": "identity"})
+        raise invalid(detail, status=415, headers={"Accept-Encoding": "identity"})
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > limit:
         raise too_large("body", limit)
@@ -61,13 +61,11 @@ def require_type(request: Request, types: frozenset[str]) -> None:
     given = content_type(request)
     if given not in types:
         wanted = ", ".join(sorted(types))
-        raise Problem(
-            415, f"The content type {given or '(none)'} is not understood; send {wanted}."
-        )
+        detail = f"The content type {given or '(none)'} is not understood; send {wanted}."
+        raise invalid(detail, status=415)
 
 
 def too_large(what: str, limit: int) -> Problem:
     """413 with the limit."""
-    return Problem(
-        413, f"The {what} is larger than {limit} bytes. Keep bulk in assets, not in items."
-    )
+    detail = f"The {what} is larger than {limit} bytes. Keep bulk in assets, not in items."
+    return invalid(detail, status=413)

@@ -1,7 +1,8 @@
-"""Footprints: GeoJSON geometries (RFC 7946) and their bounding boxes."""
+"""GeoJSON geometries (RFC 7946): footprints with their bounding boxes, and shapes of searches."""
 
 import math
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from stac_api.documents import Document
@@ -16,6 +17,9 @@ _NESTING = {
     "Polygon": 2,
     "MultiPolygon": 3,
 }
+_COLLECTION = "GeometryCollection"
+# RFC 7946 advises against any nesting of them, and PostGIS reads JSON of 32 levels.
+_MAX_COLLECTIONS = 8
 _TOLERANCE = 1e-6
 # PostGIS reads every coordinate as a double, and writes larger ones as other numbers.
 _MAX_HEIGHT = 2**53
@@ -28,8 +32,8 @@ def check_geometry(item: Document) -> list[Fault]:
     geometry = item.get("geometry")
     if geometry is None:
         return [Fault("/geometry", "is needed: the record keeps no item without a footprint")]
-    faults = list(_faults(geometry))
-    return faults[:20] or list(_check_bbox(item.get("bbox"), geometry))
+    faults = [Fault(f"/geometry{f.pointer}", f.detail) for f in islice(_faults(geometry), 20)]
+    return faults or list(_check_bbox(item.get("bbox"), geometry))
 
 
 def contradicts(bbox: Any, geometry: Any) -> bool:
@@ -48,19 +52,63 @@ def bbox_of(geometry: Document) -> list[float]:
     return [min(xs), min(ys), max(xs), max(ys)]
 
 
+def faults_of_shape(geometry: Any) -> Iterator[Fault]:
+    """The faults of a geometry that a search asks about; pointers lead from the geometry on.
+
+    A GeometryCollection is one as well. What stands beside type and coordinates says nothing.
+    """
+    sizes: set[int] = set()
+    yield from _shape_faults(geometry, (), sizes, 0)
+    yield from _check_sizes(sizes, "")
+
+
+def bare(geometry: Document) -> Document:
+    """A geometry that has no faults, with nothing but its type and coordinates."""
+    if geometry["type"] == _COLLECTION:
+        return {"type": _COLLECTION, "geometries": [bare(part) for part in geometry["geometries"]]}
+    return {"type": geometry["type"], "coordinates": geometry["coordinates"]}
+
+
 def _faults(geometry: Any) -> Iterator[Fault]:
+    """The faults of a footprint; pointers lead from the geometry on."""
+    sizes: set[int] = set()
+    if isinstance(geometry, dict):
+        for name in geometry.keys() - {"type", "coordinates"}:
+            yield Fault(pointer(name), "is no member of a geometry: leave it out")
+    yield from _check_coordinates(geometry, (), sizes)
+    yield from _check_sizes(sizes, "/coordinates")
+
+
+def _shape_faults(
+    geometry: Any, place: tuple[object, ...], sizes: set[int], depth: int
+) -> Iterator[Fault]:
+    if not isinstance(geometry, dict) or geometry.get("type") != _COLLECTION:
+        yield from _check_coordinates(geometry, place, sizes)
+        return
+    parts = geometry.get("geometries")
+    if depth == _MAX_COLLECTIONS:
+        yield Fault(pointer(*place), f"is nested deeper than {_MAX_COLLECTIONS} collections")
+    elif not isinstance(parts, list) or not parts:
+        yield Fault(pointer(*place, "geometries"), "must be an array that is not empty")
+    else:
+        for index, part in enumerate(parts):
+            yield from _shape_faults(part, (*place, "geometries", index), sizes, depth + 1)
+
+
+def _check_coordinates(
+    geometry: Any, place: tuple[object, ...], sizes: set[int]
+) -> Iterator[Fault]:
     kind = geometry.get("type") if isinstance(geometry, dict) else None
     if not isinstance(kind, str) or kind not in _NESTING:
-        yield Fault("/geometry/type", f"must be one of {', '.join(_NESTING)}")
+        yield Fault(pointer(*place, "type"), f"must be one of {', '.join(_NESTING)}")
         return
-    for name in geometry.keys() - {"type", "coordinates"}:
-        yield Fault(pointer("geometry", name), "is no member of a geometry: leave it out")
-    place = ("geometry", "coordinates")
     coordinates = geometry.get("coordinates")
-    sizes: set[int] = set()
-    yield from _check_nested(coordinates, place, _NESTING[kind], kind, sizes)
+    yield from _check_nested(coordinates, (*place, "coordinates"), _NESTING[kind], kind, sizes)
+
+
+def _check_sizes(sizes: set[int], where: str) -> Iterator[Fault]:
     if len(sizes) > 1:
-        yield Fault(pointer(*place), "mixes positions with and without a height")
+        yield Fault(where, "mixes positions with and without a height")
 
 
 def _check_nested(

@@ -1,5 +1,8 @@
 """HTTP of items: POST, PUT, PATCH, DELETE, and reading one with its ETag."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import asyncpg
 import orjson
 from starlette.requests import Request
@@ -111,7 +114,7 @@ async def replace_item(collection_id: str, item_id: str, request: Request) -> Re
             written = await writer.create(caller, collection_id, document)
         except Problem as problem:
             if problem.status == 409 and await _is_there(request, collection_id, item_id):
-                raise Problem(412, problem.detail) from problem
+                raise Problem(412, problem.detail, problem.faults) from problem
             raise
         if not written.created:
             raise Problem(412, f"Item {written.item['id']} is this already.")
@@ -149,17 +152,12 @@ async def delete_item(collection_id: str, item_id: str, request: Request) -> Res
     return Response(status_code=204) if dismissed is None else _answer(request, dismissed, 200)
 
 
-async def _is_there(request: Request, collection_id: str, item_id: str) -> bool:
-    async with request.app.state.pool.acquire() as connection:
-        return await records.read_item(connection, collection_id, item_id) is not None
-
-
 def _features(document: Document) -> list[Document]:
     features = document.get("features")
     if not isinstance(features, list):
         fault = Fault("/features", "must be an array of items")
         raise invalid("A FeatureCollection needs an array of features.", fault)
-    _check_items({("features", index): item for index, item in enumerate(features)})
+    _check_items("features", dict(enumerate(features)))
     return features
 
 
@@ -170,7 +168,7 @@ def _bulk(document: Document) -> tuple[list[Entry], bool]:
     if not isinstance(items, dict):
         fault = Fault("/items", "must be an object of items by their ids")
         raise invalid("A bulk request needs items.", fault)
-    _check_items({("items", key): item for key, item in items.items()})
+    _check_items("items", items)
     for key, item in items.items():
         if item.setdefault("id", key) != key:
             fault = Fault(pointer("items", key, "id"), "differs from its key in items")
@@ -178,16 +176,22 @@ def _bulk(document: Document) -> tuple[list[Entry], bool]:
     return [Entry(item, ("items", key)) for key, item in items.items()], method == "upsert"
 
 
-def _check_items(items: dict[tuple[object, ...], object]) -> None:
+def _check_items(member: str, items: Mapping[Any, object]) -> None:
     if len(items) > _MAX_ITEMS:
-        raise Problem(413, f"At most {_MAX_ITEMS} items at once.")
+        fault = Fault(pointer(member), f"holds {len(items)}")
+        raise invalid(f"At most {_MAX_ITEMS} items at once.", fault, status=413)
     faults = [
-        Fault(pointer(*place), "must be an item")
-        for place, item in items.items()
+        Fault(pointer(member, key), "must be an item")
+        for key, item in items.items()
         if not isinstance(item, dict)
     ]
     if faults:
         raise invalid("Not all of the items are objects.", *faults[:20])
+
+
+async def _is_there(request: Request, collection: str, item: str) -> bool:
+    async with request.app.state.pool.acquire() as connection:
+        return await records.read_item(connection, collection, item) is not None
 
 
 def _caller(request: Request) -> Caller:

@@ -105,7 +105,8 @@ def _check_operations(operations: Any) -> None:
     if not isinstance(operations, list):
         raise invalid("A JSON Patch is an array of operations.", status=400)
     if len(operations) > _MAX_OPERATIONS:
-        raise Problem(413, f"A JSON Patch has at most {_MAX_OPERATIONS} operations.")
+        detail = f"A JSON Patch has at most {_MAX_OPERATIONS} operations."
+        raise invalid(detail, status=413)
     faults = []
     for index, operation in enumerate(operations):
         if not isinstance(operation, dict):

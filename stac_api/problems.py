@@ -58,12 +58,14 @@ def not_found(what: str) -> Problem:
     return Problem(404, f"{what} does not exist.")
 
 
-def invalid(detail: str, *faults: Fault, status: int = 422) -> Problem:
+def invalid(
+    detail: str, *faults: Fault, status: int = 422, headers: dict[str, str] | None = None
+) -> Problem:
     """422: the document is well-formed JSON, but not what it should be.
 
     A fault that has no place of its own is the whole document's.
     """
-    return Problem(status, detail, faults or [Fault("", detail)])
+    return Problem(status, detail, faults or [Fault("", detail)], headers)
 
 
 def pointer(*parts: object) -> str:

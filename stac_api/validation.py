@@ -17,6 +17,7 @@ from stac_api.problems import Fault, invalid, pointer
 _SCHEMES = frozenset({"http", "https", "s3", "gs", "az", "abfs", "abfss", "oci", "ftp", "docker"})
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _NEVER_IN_HREFS = re.compile(r"[\x00-\x1f\x7f]|\A\s|\s\Z")
+_EXTENSION = re.compile(r"https?://[^\s\x00-\x1f\x7f]+\Z")
 _VERSIONS = re.compile(r"\A1\.[01]\.\d+\Z", re.ASCII)
 _RFC3339 = re.compile(
     r"\A\d{4}-\d{2}-\d{2}[Tt]([01]\d|2[0-3]):\d{2}:\d{2}(\.\d+)?([Zz]|[+-]\d{2}:\d{2})\Z",
@@ -128,32 +129,40 @@ def _check_id(value: Any) -> Iterator[Fault]:
 
 def _check_extensions(document: Document) -> Iterator[Fault]:
     extensions = document.get("stac_extensions", [])
-    if not isinstance(extensions, list) or not all(isinstance(e, str) for e in extensions):
-        yield Fault("/stac_extensions", "must be an array of URLs")
+    if not isinstance(extensions, list) or not all(
+        isinstance(e, str) and _EXTENSION.match(e) for e in extensions
+    ):
+        yield Fault("/stac_extensions", "must be an array of URLs, such as https://…/schema.json")
 
 
 def _check_properties(properties: Any) -> list[Fault]:
     if not isinstance(properties, dict):
         return [Fault("/properties", "must be an object")]
-    times: dict[str, datetime] = {}
-    faults = _check_providers(properties.get("providers"), "properties", "providers")
-    for name in _TIMES:
-        if properties.get(name) is not None:
-            try:
-                times[name] = parse_time(properties[name])
-            except ValueError as error:
-                faults.append(Fault(pointer("properties", name), str(error)))
+    faults = list(_check_common(properties, "properties"))
     if faults:
         return faults
-    ranged = "start_datetime" in times and "end_datetime" in times
-    if "datetime" not in times and not ranged:
+    ends = (properties.get("start_datetime"), properties.get("end_datetime"))
+    if properties.get("datetime") is None and None in ends:
         detail = "is needed, or null together with start_datetime and end_datetime"
         return [Fault("/properties/datetime", detail)]
     if "datetime" not in properties:
         return [Fault("/properties/datetime", "must be there, as null beside a range of time")]
-    if ranged and times["start_datetime"] > times["end_datetime"]:
-        return [Fault("/properties/end_datetime", "lies before start_datetime")]
     return []
+
+
+def _check_common(fields: Document, *place: object) -> Iterator[Fault]:
+    """The times and the providers that an item and each of its assets may have."""
+    yield from _check_providers(fields.get("providers"), *place, "providers")
+    times: dict[str, datetime] = {}
+    for name in _TIMES:
+        if fields.get(name) is not None:
+            try:
+                times[name] = parse_time(fields[name])
+            except ValueError as error:
+                yield Fault(pointer(*place, name), str(error))
+    start, end = times.get("start_datetime"), times.get("end_datetime")
+    if start is not None and end is not None and start > end:
+        yield Fault(pointer(*place, "end_datetime"), "lies before start_datetime")
 
 
 def _check_links(links: Any) -> Iterator[Fault]:
@@ -178,6 +187,7 @@ def _check_assets(assets: Any) -> Iterator[Fault]:
             yield Fault(pointer("assets", key), "must be an object")
             continue
         yield from _check_href(asset.get("href"), "assets", key, "href")
+        yield from _check_common(asset, "assets", key)
         alternates = asset.get("alternate", {})
         if not isinstance(alternates, dict):
             yield Fault(pointer("assets", key, "alternate"), "must be an object")
@@ -246,6 +256,8 @@ def _check_box(box: Any, where: str) -> Iterator[Fault]:
     (west, south), (east, north) = box[:2], box[half : half + 2]
     if not (min(west, east) >= -180 and max(west, east) <= 180 and -90 <= south <= north <= 90):
         yield Fault(where, "must be west, south, east, north in degrees (WGS 84)")
+    elif half == 3 and box[2] > box[5]:
+        yield Fault(f"{where}/2", "is above the upper height")
 
 
 def _check_interval(interval: Any, where: str) -> Iterator[Fault]:

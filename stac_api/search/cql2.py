@@ -228,8 +228,7 @@ class Compiler:
         # A text, number, truth value, null, or array of those.
         if isinstance(node, list) and any(isinstance(entry, dict) for entry in node):
             raise self._fault(path, "arrays hold plain values only")
-        literal = node if isinstance(node, str) else None
-        return Expression(self._arguments.json(node), Type.JSON, literal=literal)
+        return Expression(self._arguments.json(node), Type.JSON, literal=node)
 
     def _object(self, node: dict[str, Any], path: tuple[object, ...]) -> Expression:
         if "property" in node:
@@ -277,7 +276,8 @@ class Compiler:
             if value.type is not Type.GEOMETRY:
                 raise self._fault(path, "must be the geometry")
             return value.sql
-        if isinstance(node, dict) and "bbox" in node:
+        # A GeoJSON geometry may carry the box around it; what is asked about is the geometry.
+        if isinstance(node, dict) and "bbox" in node and "type" not in node:
             return envelope(self._arguments, node["bbox"], self._at((*path, "bbox")))
         return geometry(self._arguments, node, self._at(path))
 

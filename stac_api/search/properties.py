@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import Any
 
 from mlops.items.model import ModelVersion
 from mlops.items.training_data import DatasetVersion
@@ -23,14 +24,14 @@ class Type(Enum):
 @dataclass(frozen=True)
 class Expression:
     """SQL of a known type. ``end`` is the end of a range of time where the expression has one;
-    ``path`` leads to the value in a document, where it is a property; ``literal`` is the text that
-    it is, where the filter says it."""
+    ``path`` leads to the value in a document, where it is a property; ``literal`` is the value
+    that it is, where the filter says it."""
 
     sql: str
     type: Type
     end: str | None = None
     path: tuple[str, ...] = ()
-    literal: str | None = None
+    literal: Any = None
 
 
 _COLUMNS = {

@@ -42,7 +42,6 @@ _KNOWN = frozenset(
         "query",
         "sortby",
         "token",
-        "conf",
     }
 )
 

@@ -1,12 +1,12 @@
 """HTTP of search: /search and the items of a collection."""
 
+import re
 from functools import lru_cache
 from typing import Any, NamedTuple
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
 import asyncpg
 import orjson
-from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -30,6 +30,9 @@ _MAX_BODY = 1 << 20
 # takes as long as to find ten items. So many are kept, and none that is long.
 _KEPT = 512
 _SHORT = 4096
+# A byte that is none of UTF-8 is read as half of a surrogate pair, which no UTF-8 holds.
+_AS_HALVES = "surrogateescape"
+_HALF = re.compile("[\ud800-\udfff]")
 
 
 class _Asked(NamedTuple):
@@ -174,11 +177,15 @@ def _page_links(request: Request, own: str, page: Page, given: Document) -> list
 
 
 def single_parameters(query: bytes) -> dict[str, str]:
-    """The parameters of a URL, of which each may come once only."""
+    """The parameters of a URL, in UTF-8, of which each may come once only."""
     parameters: dict[str, str] = {}
-    for name, value in QueryParams(query).multi_items():
-        if name in parameters:
-            detail = "is given twice"
-            raise Problem(400, f"{name} {detail}.", [Fault(pointer(name), detail)])
+    text = query.decode(errors=_AS_HALVES)
+    for name, value in parse_qsl(text, keep_blank_values=True, errors=_AS_HALVES):
+        detail = "is given twice" if name in parameters else None
+        if _HALF.search(name + value):
+            detail = "is not UTF-8"
+        if detail is not None:
+            shown = name.encode(errors=_AS_HALVES).decode(errors="replace")
+            raise Problem(400, f"{shown} {detail}.", [Fault(pointer(shown), detail)])
         parameters[name] = value
     return parameters

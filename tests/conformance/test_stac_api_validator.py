@@ -8,6 +8,9 @@ from stac_api_validator.validations import QueryConfig, validate_api
 from tests.conformance.conftest import COLLECTION, TRANSACTIONS, square
 from tests.conftest import ApiServer
 
+# Those that it checks anything of: it knows of sort, fields and query on the items of a collection,
+# too, and says that it does not support them yet. "filter" is its name for what "item-search" does
+# beside the rest.
 CLASSES = [
     "core",
     "browseable",
@@ -15,7 +18,6 @@ CLASSES = [
     "features",
     "features#filter",
     "item-search",
-    "filter",
     "item-search#filter",
     "item-search#fields",
     "item-search#sort",
@@ -43,7 +45,8 @@ QUERY = {
 @pytest.mark.usefixtures("core_schemas")
 @pytest.mark.parametrize("class_", CLASSES)
 def test_no_errors(filled_api: ApiServer, outside: list[str], class_: str) -> None:
-    errors = validate(filled_api, class_)
+    # With the core it also looks whether the landing page advertises the class.
+    errors = validate(filled_api, "core", class_)
     assert errors == []
     assert outside == [], "the validator asked the network for what should be here"
 

@@ -1,5 +1,6 @@
 """Whatever is searched for, among items of every shape, the server does not fail."""
 
+import functools
 from typing import Any
 
 from hypothesis import given
@@ -48,6 +49,11 @@ shapes = st.sampled_from(
     [
         *SHAPES,
         {"type": "GeometryCollection", "geometries": SHAPES},
+        functools.reduce(
+            lambda inner, _: {"type": "GeometryCollection", "geometries": [inner]},
+            range(20),
+            SHAPES[4],
+        ),
         {"bbox": [1, 1, 1, 1]},
         {"bbox": [170, -10, -170, 10]},
         {"bbox": [0, 0, 0, 2, 2, 2]},
@@ -155,7 +161,7 @@ def test_filters_in_text(target: Target, pieces: list[str]) -> None:
                 ),
                 max_size=2,
             ),
-            "intersects": st.sampled_from(SHAPES),
+            "intersects": st.sampled_from(SHAPES) | mutated({**SHAPES[0], "crs": {}}),
             "q": st.text(max_size=20) | st.lists(st.text(max_size=5), max_size=3),
             "token": st.text(max_size=20),
             "limit": st.just(1),

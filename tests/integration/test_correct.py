@@ -142,9 +142,13 @@ class TestPreconditions:
         url = f"/collections/alps-training-runs/items/{run['id']}"
         again = {**run_item(), "id": run["id"]}
         problem(client.put(url, json=again, headers=headers), 412)
-        version = {**dataset_item("b" * 64), "id": "fields-v1"}
-        data = "/collections/alps-training-data/items/fields-v1"
-        problem(client.put(data, json=version, headers=headers), 412)
+        there = {**owned, "id": "imagery"}
+        problem(client.put("/collections/imagery", json=there, headers=headers), 412, "/mlops:kind")
+        for number, status in ((1, 412), (7, 409)):
+            version = {**dataset_item("b" * 64), "id": f"fields-v{number}"}
+            data = f"/collections/alps-training-data/items/{version['id']}"
+            refused = problem(client.put(data, json=version, headers=headers), status)
+            assert "next version of fields is 2" in refused["detail"]
         for _ in ("dismissed", "deleted"):
             client.delete(url)
         problem(client.put(url, json=again, headers=headers), 409)

@@ -82,6 +82,13 @@ def where(op: str, *args: Any) -> dict[str, Any]:
 
 VALUE = {"property": "x:value"}
 DATETIME = {"property": "datetime"}
+POINT = {"type": "Point", "coordinates": [3, 1.5]}
+
+
+def collection_of(geometry: dict[str, Any], depth: int = 1) -> dict[str, Any]:
+    for _ in range(depth):
+        geometry = {"type": "GeometryCollection", "geometries": [geometry]}
+    return geometry
 
 
 class TestFilter:
@@ -212,6 +219,9 @@ class TestFilter:
             (where("=", {"property": "mlops:statuss"}, 1), "/filter/args/0/property"),
             (where("=", DATETIME, {"timestamp": "soon"}), "/filter/args/1/timestamp"),
             (where("=", DATETIME, "yesterday"), "/filter"),
+            (where(">", DATETIME, 5), "/filter"),
+            (where("in", DATETIME, ["2020-01-01T00:00:00Z", True]), "/filter"),
+            ({"query": {"datetime": {"lt": 2020}}}, "/query/datetime/lt"),
             (where("like", VALUE, "a\\"), "/filter/args/1"),
             (where("like", VALUE, VALUE), "/filter/args/1"),
             (where("a_contains", VALUE, 1), "/filter/args/1"),
@@ -258,6 +268,23 @@ class TestFilter:
             ({"query": {f"a{n}": {"eq": 1} for n in range(200)}}, "/query/a166/eq"),
             ({"query": {"x:value": {"eq": VALUE}}}, "/query/x:value/eq"),
             ({"intersects": {"type": "Point", "coordinates": []}}, "/intersects"),
+            ({"intersects": {"type": "Point", "coordinates": ["1", True]}}, "/intersects"),
+            ({"intersects": {"type": "Point", "coordinates": [181, 0]}}, "/intersects"),
+            ({"intersects": {"type": "Point", "coordinates": [0, 1e308]}}, "/intersects"),
+            ({"intersects": {"type": "MultiPolygon", "coordinates": []}}, "/intersects"),
+            (
+                {"intersects": {"type": "LineString", "coordinates": [[0, 0], [1, 1, 1]]}},
+                "/intersects",
+            ),
+            ({"intersects": {"type": "GeometryCollection", "geometries": []}}, "/intersects"),
+            ({"intersects": collection_of({"type": "Point", "coordinates": [1]})}, "/intersects"),
+            ({"intersects": collection_of(POINT, depth=20)}, "/intersects"),
+            (
+                where("s_within", {"property": "geometry"}, collection_of(POINT, depth=20)),
+                "/filter/args/1",
+            ),
+            ({"filter": "S_WITHIN(geometry, POINT(1 91))", "filter-lang": "cql2-text"}, "/filter"),
+            ({"bbox": [0, 0, 9, 1, 1, 8]}, "/bbox"),
             ({"ids": "a"}, "/ids"),
             ({"nonsense": 1}, "/nonsense"),
             ({"a/b": 1}, "/a~1b"),
@@ -328,6 +355,17 @@ class TestFilter:
     def test_a_box_without_an_area_finds_what_is_there(self, fields: Api) -> None:
         assert found(fields, bbox=[3, 1.5, 3, 1.5]) == ["c"]
         assert found(fields, bbox=[3, 1, 3, 2]) == ["c"]
+
+    @pytest.mark.parametrize(
+        "more",
+        [{"bbox": [0, 0, 10, 5]}, {"bbox": None}, {"crs": {}}, {"crs": None}, {"x": [{"y": 1}]}],
+    )
+    def test_of_a_geometry_its_coordinates_count(self, fields: Api, more: dict[str, Any]) -> None:
+        shape = {**POINT, **more}
+        for geometry in (shape, collection_of(shape, depth=8)):
+            assert found(fields, intersects=geometry) == ["c"]
+            filter_ = where("s_intersects", {"property": "geometry"}, geometry)
+            assert found(fields, **filter_) == ["c"]
 
     def test_geometries_that_cross_themselves(self, fields: Api) -> None:
         """PostGIS cannot say how some of them lie to another: one would fail every search."""

@@ -89,6 +89,8 @@ BAD_ITEMS: list[tuple[str, Any, str]] = [
     ("/stac_version", 1.1, "/stac_version"),
     ("/stac_extensions", "x", "/stac_extensions"),
     ("/stac_extensions", [7], "/stac_extensions"),
+    ("/stac_extensions", ["eo"], "/stac_extensions"),
+    ("/stac_extensions", ["javascript:alert(1)"], "/stac_extensions"),
     ("/properties", ..., "/properties"),
     ("/properties", None, "/properties"),
     ("/properties", [], "/properties"),
@@ -164,6 +166,21 @@ BAD_ITEMS: list[tuple[str, Any, str]] = [
     ("/assets", {"a~b/c": 7}, "/assets/a~0b~1c"),
     ("/assets/data", {}, "/assets/data/href"),
     ("/assets/data/roles", "data", "/assets/data/roles"),
+    ("/assets/data/created", "yesterday, Z", "/assets/data/created"),
+    (
+        "/assets/data",
+        {
+            "href": "x",
+            "start_datetime": "2026-01-02T00:00:00Z",
+            "end_datetime": "2026-01-01T00:00:00Z",
+        },
+        "/assets/data/end_datetime",
+    ),
+    (
+        "/assets/data/providers",
+        [{"name": "x", "url": "javascript:alert(1)"}],
+        "/assets/data/providers/0/url",
+    ),
     ("/assets/data/alternate", [], "/assets/data/alternate"),
     ("/assets/data/alternate", {"x": {}}, "/assets/data/alternate/x/href"),
     ("/collection", "other", "/collection"),
@@ -272,7 +289,7 @@ class TestItem:
             ("PATCH", "/collections/imagery"),
         ):
             answer = imagery.request(method, url, content=content, headers={"Content-Type": kind})
-            problem(answer, 415)
+            problem(answer, 415, "")
         assert stored(imagery) == ["kept"]
 
     def test_compressed_body(self, imagery: httpx.Client) -> None:
@@ -286,7 +303,7 @@ class TestItem:
         ):
             headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
             answer = imagery.request(method, url, content=content, headers=headers)
-            assert "as it is" in problem(answer, 415)["detail"]
+            assert "as it is" in problem(answer, 415, "")["detail"]
             assert answer.headers["accept-encoding"] == "identity"
         # Nor is the header of a body that is none of it taken for nothing.
         headers = {"Content-Type": "application/json", "Content-Encoding": "br"}
@@ -382,17 +399,16 @@ class TestSize:
     def test_is_limited(self, imagery: httpx.Client) -> None:
         large = plain_item()
         large["properties"]["x"] = "x" * (2 << 20)
-        problem(imagery.post(ITEMS, json=large), 413)
-        problem(imagery.put(f"{ITEMS}/kept", json=large), 413)
-        problem(imagery.patch(f"{ITEMS}/kept", json=large), 413)
+        problem(imagery.post(ITEMS, json=large), 413, "")
+        problem(imagery.put(f"{ITEMS}/kept", json=large), 413, "")
+        problem(imagery.patch(f"{ITEMS}/kept", json=large), 413, "")
         body = {"type": "FeatureCollection", "features": [plain_item("ok"), large]}
         problem(imagery.post(ITEMS, json=body), 413, "/features/1")
-        problem(
-            imagery.post("/collections", json={**plain_collection("x"), "x": "x" * (2 << 20)}), 413
-        )
+        collection = {**plain_collection("x"), "x": "x" * (2 << 20)}
+        problem(imagery.post("/collections", json=collection), 413, "")
         half = {"properties": {"x": "x" * (3 << 19)}}
         assert imagery.patch(f"{ITEMS}/kept", json=half).status_code == 200
-        problem(imagery.patch(f"{ITEMS}/kept", json={"y": "x" * (1 << 20)}), 413)
+        problem(imagery.patch(f"{ITEMS}/kept", json={"y": "x" * (1 << 20)}), 413, "")
         assert stored(imagery) == ["kept"]
 
     def test_of_what_is_full_is_no_hindrance(self, imagery: httpx.Client) -> None:
@@ -408,6 +424,16 @@ class TestSize:
         headers = {"Content-Type": "application/json-patch+json"}
         changed = imagery.patch(f"{ITEMS}/full", json=[operation], headers=headers)
         assert changed.json()["properties"] == full["properties"]
+
+    def test_of_many_items_is_limited(self, imagery: httpx.Client) -> None:
+        features: list[Document] = [{}] * 10_001
+        body = {"type": "FeatureCollection", "features": features}
+        problem(imagery.post(ITEMS, json=body), 413, "/features")
+        bulk = {"items": {str(number): {} for number in range(10_001)}}
+        problem(imagery.post("/collections/imagery/bulk_items", json=bulk), 413, "/items")
+        patch = [{"op": "test", "path": "/id", "value": "kept"}] * 1001
+        headers = {"Content-Type": "application/json-patch+json"}
+        problem(imagery.patch(f"{ITEMS}/kept", json=patch, headers=headers), 413, "")
 
     def test_of_a_body_without_a_length(self, imagery: httpx.Client) -> None:
         answer = imagery.put(

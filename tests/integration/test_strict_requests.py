@@ -35,6 +35,7 @@ class TestCollection:
             ),
             ({"extent": {"spatial": {"bbox": [[0, 0, 1]]}}}, "/extent/spatial/bbox/0"),
             ({"extent": {"spatial": {"bbox": [[0, 2, 1, 1]]}}}, "/extent/spatial/bbox/0"),
+            ({"extent": {"spatial": {"bbox": [[0, 0, 9, 1, 1, 8]]}}}, "/extent/spatial/bbox/0/2"),
             (
                 {
                     "extent": {
@@ -49,6 +50,7 @@ class TestCollection:
             ({"assets": {"x": {"href": "file:///x"}}}, "/assets/x/href"),
             ({"providers": [{"name": "x", "url": "data:,x"}]}, "/providers/0/url"),
             ({"keywords": "x"}, "/keywords"),
+            ({"stac_extensions": ["eo"]}, "/stac_extensions"),
             ({"summaries": {"x": 7}}, "/summaries/x"),
         ],
     )
@@ -97,7 +99,7 @@ class TestExtensions:
         problem(imagery.post(ITEMS, json=item), 422, "/properties/mlops:progress")
 
     def test_unknown_ones_are_let_through(self, imagery: httpx.Client) -> None:
-        item = {**plain_item(), "stac_extensions": ["https://x.example/v1/schema.json", "x"]}
+        item = {**plain_item(), "stac_extensions": ["https://x.example/v1/schema.json"]}
         assert imagery.post(ITEMS, json=item).status_code == 201
 
     def test_those_in_the_folder_are_checked(
@@ -160,6 +162,7 @@ class TestRequest:
             ("GET", "/search?filter=((", 400),
             ("GET", "/search?filter=a%20~~%20b", 400),
             ("GET", "/search?ids=%00", 400),
+            ("GET", "/search?conf=%7B%7D", 400),
             ("DELETE", "/collections/imagery?force=perhaps", 400),
             ("DELETE", "/collections/imagery?force=false&force=true", 400),
         ],
@@ -168,6 +171,16 @@ class TestRequest:
         self, imagery: httpx.Client, method: str, url: str, status: int
     ) -> None:
         problem(imagery.request(method, url), status)
+
+    @pytest.mark.parametrize("text", ["%FF", "caf%E9", "%C3%28", "%ED%A0%80"])
+    def test_malformed_utf8_in_parameters(self, imagery: httpx.Client, text: str) -> None:
+        """What would be read as another character finds what nobody asked for."""
+        for path in ("/search", ITEMS, "/collections"):
+            problem(imagery.get(f"{path}?q={text}"), 400, "/q")
+            problem(imagery.get(f"{path}?limit=1&filter=title%3D'{text}'"), 400, "/filter")
+            assert "�" in problem(imagery.get(f"{path}?{text}=1"), 400)["errors"][0]["pointer"]
+            assert imagery.get(f"{path}?q=caf%C3%A9").status_code == 200
+        problem(imagery.get(f"/collections/imagery/browse?start={text}"), 400, "/start")
 
     def test_jobs_write_only_to_their_run(
         self, api_server: ApiServer, imagery: httpx.Client
