@@ -176,6 +176,8 @@ async def create_pool(settings: Settings) -> BoundedPool:
             "timezone": "UTC",
             # What Planning.EACH stands for.
             "plan_cache_mode": "force_custom_plan",
+            # To compile a search takes longer than to run it.
+            "jit": "off",
             "statement_timeout": str(int(settings.statement_timeout_seconds * 1000)),
         },
     )

@@ -181,7 +181,10 @@ def _handler(status: int) -> Any:
     async def handle(request: Request, error: Exception) -> Response:
         # A message of the database's own may be long and hold its context: the first line says it.
         detail = str(error).splitlines()[0] if str(error) else HTTPStatus(status).phrase
-        return answer(request, status, detail)
+        # What our own functions refuse has its place in the request as its detail.
+        place = error.detail if isinstance(error, asyncpg.RaiseError) else None
+        faults = [] if place is None else [Fault(place, detail)]
+        return answer(request, status, detail, faults)
 
     return handle
 

@@ -7,9 +7,6 @@ from stac_api.geometry import bare, faults_of_shape
 from stac_api.problems import Fault, Problem
 from stac_api.search.statement import Arguments
 
-# As mlops.relate does with items.
-_COVERING = "method=structure keepcollapsed=true"
-
 
 def geometry(arguments: Arguments, value: Any, place: str) -> str:
     """The SQL of a GeoJSON geometry in degrees (WGS 84); 400 when it is none."""
@@ -22,8 +19,7 @@ def geometry(arguments: Arguments, value: Any, place: str) -> str:
     # Of a polygon that crosses itself what it covers is asked for: some relations cannot be
     # computed for itself.
     shape = f"public.ST_SetSRID(public.ST_GeomFromGeoJSON({text}), 4326)"
-    covered = f"public.ST_MakeValid({shape}, '{_COVERING}')"
-    return f"(CASE WHEN public.ST_IsValid({shape}) THEN {shape} ELSE {covered} END)"
+    return f"mlops.wanted_shape({shape}, {arguments.add(place, 'text')})"
 
 
 def related(relation: str, a: str, b: str) -> str:

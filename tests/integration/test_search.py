@@ -3,6 +3,7 @@
 import base64
 import itertools
 import json
+from math import cos, pi, sin
 from typing import Any
 
 import httpx
@@ -11,6 +12,7 @@ import pytest
 
 from mlops.api import Api, ApiError
 from tests.conftest import ApiServer
+from tests.integration.plain import problem
 
 COLLECTION = "fields"
 # Values that one property takes: numbers, a text, JSON's null, and none at all.
@@ -396,6 +398,32 @@ class TestFilter:
         assert found(fields, intersects=both) == ["two"]
         assert found(fields, bbox=[51.2, 51.2, 51.8, 51.8]) == ["two"]
         assert found(fields, bbox=[40.1, 41, 40.2, 43]) == ["bow"]
+
+    def test_geometries_that_cross_themselves_too_often(self, fields: Api) -> None:
+        """To find out what they cover would take all time and memory that there is."""
+
+        def star(corners: int, step: int) -> Any:
+            """Corners of a circle, joined by going ``step`` on: by 1 they are its rim."""
+            angles = [2 * pi * step * n / corners for n in (*range(corners), 0)]
+            ring = [[round(cos(a), 6) + 60, round(sin(a), 6) + 60] for a in angles]
+            return {"type": "Polygon", "coordinates": [ring]}
+
+        url = f"{fields.url}/search"
+        tangled = star(601, 300)
+        within = {"op": "s_within", "args": [{"property": "geometry"}, tangled]}
+        for body, place in (
+            ({"intersects": tangled}, "/intersects"),
+            ({"filter-lang": "cql2-json", "filter": within}, "/filter/args/1"),
+        ):
+            refused = problem(httpx.post(url, json=body), 400, place)
+            assert "more than 500 corners" in refused["detail"]
+        assert found(fields, intersects=star(3001, 1)) == []
+        body = {**item("tangled", 1, 1), "geometry": star(5001, 2500)}
+        fields.request("POST", f"/collections/{COLLECTION}/items", json=body)
+        assert found(fields, bbox=[59, 59, 61, 61]) == ["tangled"]
+        for relation in ("s_intersects", "s_within", "s_overlaps", "s_crosses", "s_equals"):
+            filter_ = where(relation, {"property": "geometry"}, star(8, 1))
+            assert set(found(fields, **filter_)) <= {"tangled"}
 
     @pytest.mark.parametrize(
         "time",
