@@ -182,8 +182,8 @@ def _handler(status: int) -> Any:
         # A message of the database's own may be long and hold its context: the first line says it.
         detail = str(error).splitlines()[0] if str(error) else HTTPStatus(status).phrase
         # What our own functions refuse has its place in the request as its detail.
-        place = error.detail if isinstance(error, asyncpg.RaiseError) else None
-        faults = [] if place is None else [Fault(place, detail)]
+        place = (error.detail or "") if isinstance(error, asyncpg.RaiseError) else ""
+        faults = [Fault(place, detail)] if place.startswith("/") else []
         return answer(request, status, detail, faults)
 
     return handle
