@@ -16,7 +16,7 @@ from mlops.identity import issue_job_token, issue_system_token
 from stac_api.settings import Settings
 from tests.conftest import serving
 from tests.integration.conftest import dataset_item, run_item
-from tests.integration.test_strict import plain_collection, plain_item
+from tests.integration.plain import plain_collection, plain_item
 
 
 @dataclass(frozen=True)

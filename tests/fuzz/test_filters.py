@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.fuzz.budget import bounded
 from tests.fuzz.conftest import Target
 from tests.fuzz.documents import dumped, mutated, values
-from tests.integration.test_strict import plain_item
+from tests.integration.plain import plain_item
 
 COMPARISONS = ["=", "<>", "<", "<=", ">", ">=", "like", "between", "in", "isNull"]
 ARITHMETIC = ["+", "-", "*", "/", "%", "div", "^", "casei", "accenti"]

@@ -80,3 +80,13 @@ def imagery(api_server: ApiServer) -> Iterator[httpx.Client]:
         assert client.post("/collections", json=plain_collection()).status_code == 201
         assert client.post(ITEMS, json=plain_item("kept")).status_code == 201
         yield client
+
+
+@pytest.fixture
+def telling(api_server: ApiServer) -> Iterator[httpx.Client]:
+    """A client of an API whose collection `imagery` asks for events."""
+    prefer = {"Prefer": "return=representation"}
+    with httpx.Client(base_url=api_server.url, timeout=60, headers=prefer) as client:
+        collection = {**plain_collection(), "mlops:events": True}
+        assert client.post("/collections", json=collection).status_code == 201
+        yield client

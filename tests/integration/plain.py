@@ -1,6 +1,7 @@
 """Items and collections of nobody's workspace, and what the API answers about them."""
 
 import copy
+import threading
 from typing import Any
 
 import httpx
@@ -8,6 +9,7 @@ import httpx
 Document = dict[str, Any]
 
 ITEMS = "/collections/imagery/items"
+BULK = "/collections/imagery/bulk_items"
 
 SQUARE = {
     "type": "Polygon",
@@ -80,3 +82,20 @@ def problem(answer: httpx.Response, status: int, pointer: str | None = None) -> 
 
 def stored(client: httpx.Client) -> list[str]:
     return [item["id"] for item in client.get(ITEMS).json()["features"]]
+
+
+def together(count: int, work: Any) -> list[Any]:
+    """What ``work`` returns for each number when all of them start at once."""
+    barrier = threading.Barrier(count)
+    results: list[Any] = [None] * count
+
+    def run(number: int) -> None:
+        barrier.wait()
+        results[number] = work(number)
+
+    threads = [threading.Thread(target=run, args=(n,)) for n in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results

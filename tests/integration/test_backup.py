@@ -12,7 +12,7 @@ from infra.local.postgres import find_binaries
 from mlops.api import Api
 from tests.conftest import ApiServer, serving
 from tests.integration.conftest import run_item
-from tests.integration.test_strict import ITEMS, plain_collection, plain_item
+from tests.integration.plain import ITEMS, plain_collection, plain_item
 
 _TABLES = """
     SELECT table_schema, table_name FROM information_schema.tables

@@ -10,8 +10,8 @@ import pytest
 
 from stac_api.hrefs import render
 from tests.conftest import ApiServer
-from tests.integration.test_correct import call, forget, told
-from tests.integration.test_strict import ITEMS, plain_collection, plain_item
+from tests.integration.outbox import call, forget, told
+from tests.integration.plain import ITEMS, plain_collection, plain_item
 
 ONE = f"{ITEMS}/one"
 _KEPT = """
