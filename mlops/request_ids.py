@@ -4,8 +4,9 @@ functions that handle the event, and the job that they start."""
 import random
 import re
 import time
-from contextvars import ContextVar, Token
-from types import TracebackType
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 HEADER = "X-Request-Id"
 _SANE = re.compile(r"\A[A-Za-z0-9][A-Za-z0-9._:=-]{0,127}\Z")
@@ -26,22 +27,11 @@ def accepted(given: str | None) -> str:
     return f"{time.time_ns():016x}{random.getrandbits(64):016x}"
 
 
-class bound:  # noqa: N801 - read as the verb that it is, like contextlib's own
+@contextmanager
+def bound(request_id: str | None) -> Iterator[None]:
     """Work on a request: what is logged and sent in this block carries its id."""
-
-    __slots__ = ("_request_id", "_token")
-    _token: Token[str | None]
-
-    def __init__(self, request_id: str | None) -> None:
-        self._request_id = request_id
-
-    def __enter__(self) -> None:
-        self._token = _current.set(self._request_id)
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        _current.reset(self._token)
+    token = _current.set(request_id)
+    try:
+        yield
+    finally:
+        _current.reset(token)

@@ -95,13 +95,9 @@ def read_headers(headers: Headers, trusted: TrustedProxies) -> Seen:
 
 def _is_passed_on(scope: Scope) -> bool:
     """Whether anything but the request itself says how it was sent: most come directly."""
-    if "aws.event" in scope:
-        return True
-    # Every request comes by here, and a generator would take twice as long.
-    for name, _ in scope["headers"]:  # noqa: SIM110
-        if name.startswith((b"x-forwarded-", b"forwarded")):
-            return True
-    return False
+    return "aws.event" in scope or any(
+        name.startswith((b"x-forwarded-", b"forwarded")) for name, _ in scope["headers"]
+    )
 
 
 def _listed(headers: Headers, name: str) -> list[str]:

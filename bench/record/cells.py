@@ -69,7 +69,7 @@ class Cell:
     @property
     def reads(self) -> bool:
         """Whether the same request may be made twice."""
-        return self.name.startswith(("GET", "search", "leaderboard"))
+        return self.name.startswith(("GET", "search", "leaderboard", "rare"))
 
     def size(self, target: Target) -> int:
         """How many bytes our answer to the first request has."""
@@ -175,6 +175,17 @@ def _leaderboard(_: Target, collection: str, __: str) -> list[str]:
     return [_http("POST", "/search", body)] * 16
 
 
+def _rare(_: Target, collection: str, __: str) -> list[str]:
+    """Newest items with a value that none has: all are read where no index says so."""
+    condition = {"op": "=", "args": [{"property": "mlops:framework"}, "tensorflow"]}
+    body = {"collections": [collection], "filter-lang": "cql2-json", "filter": condition}
+    return [_http("POST", "/search", body)] * 16
+
+
+def _rare_word(_: Target, collection: str, __: str) -> list[str]:
+    return [_http("GET", f"/search?collections={collection}&q=glacier")] * 16
+
+
 # What an answer is made of, as text. Put together by the client, who has no other work.
 _ROW = "SELECT i.id, i.content::text, public.ST_AsGeoJSON(i.geometry) FROM pgstac.items i"
 _OF = f"{_ROW} WHERE i.collection = '{COLLECTION}'"
@@ -225,6 +236,20 @@ CELLS = (
         " AND i.content->'properties'->'mlops:metrics'->'val_f1' IS NOT NULL"
         " ORDER BY i.content->'properties'->'mlops:metrics'->'val_f1' DESC LIMIT 100",
         lambda _: [['"successful"']] * 16,
+    ),
+    Cell(
+        "rare value",
+        _rare,
+        "SELECT count(*) FROM pgstac.items i WHERE"
+        " i.content->'properties'->'mlops:framework' = $1::text::jsonb",
+        lambda _: [['"tensorflow"']] * 16,
+    ),
+    Cell(
+        "rare word",
+        _rare_word,
+        "SELECT count(*) FROM pgstac.items i"
+        " WHERE mlops.words(i.content) @@ to_tsquery('english', $1)",
+        lambda _: [["glacier"]] * 16,
     ),
     Cell(
         "PATCH",

@@ -96,12 +96,18 @@ def test_a_statement_that_is_given_up_while_the_server_works(database_url: str) 
             async with pool.acquire() as connection:
                 await connection.fetchval("SELECT 1 FROM pg_sleep(60)")
 
+        watch = await asyncpg.connect(database_url)
         for _ in range(SIZE + 1):
             task = asyncio.create_task(read())
-            await asyncio.sleep(0.1)
+            while not await watch.fetchval(
+                "SELECT count(*) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND wait_event = 'PgSleep'"
+            ):
+                await asyncio.sleep(0.01)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
+        await watch.close()
 
     with_pool(database_url, work)
 
